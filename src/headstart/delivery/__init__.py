@@ -1,0 +1,1 @@
+"""The result in use: the model folder and the run folder."""

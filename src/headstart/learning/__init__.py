@@ -1,0 +1,1 @@
+"""Vectors into a classifier: the exact head and its calibration."""

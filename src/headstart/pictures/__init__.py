@@ -1,0 +1,1 @@
+"""What the user has: pictures, their labels, and what is wrong with them."""

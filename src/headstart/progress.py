@@ -1,0 +1,74 @@
+"""One way to show long work: a bar in a terminal, a line every ten seconds in a log, nothing in library use."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Advance(Protocol):
+    """Called with the number of items that have just been finished."""
+
+    def __call__(self, count: int = 1) -> None: ...
+
+
+class Progress:
+    """Shows nothing; the base of those that do, and what the library uses unless told otherwise."""
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:  # noqa: ARG002 - the silent one ignores them
+        """Announce a stage of `total` items; yields the function to call as they are done."""
+        yield lambda count=1: None  # noqa: ARG005
+
+
+SILENT = Progress()
+
+
+class LineProgress(Progress):
+    """Writes a plain line every ten seconds: for log files and pipes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:
+        """Announce a stage; see `Progress.stage`."""
+        started = last = time.monotonic()
+        done = 0
+
+        def advance(count: int = 1) -> None:
+            nonlocal done, last
+            done += count
+            now = time.monotonic()
+            if now - last >= SECONDS_BETWEEN_LINES:
+                last = now
+                rate = done / (now - started)
+                left = (total - done) / rate
+                self.stream.write(f"{name}: {done:,} of {total:,}, {rate:.0f}/s, about {left:.0f} s left\n")
+                self.stream.flush()
+
+        yield advance
+
+
+class BarProgress(Progress):
+    """Draws a bar with rate and time left on a terminal, and removes it when the stage ends."""
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:
+        """Announce a stage; see `Progress.stage`."""
+        from rich.console import Console  # slow to import: only where a bar is drawn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(name, total=total)
+            yield lambda count=1: bar.advance(task, count)
+
+
+def for_stream(stream: TextIO = sys.stderr) -> Progress:
+    """The progress that suits `stream`: a bar on a terminal, lines elsewhere."""
+    return BarProgress() if stream.isatty() else LineProgress(stream)
