@@ -1,4 +1,4 @@
-"""One way to show long work: a bar in a terminal, a line every ten seconds in a log, nothing in library use."""
+"""One way to show long work: a bar in a terminal, a line every ten seconds in a log, nothing in libraries."""
 
 import sys
 import time
@@ -12,7 +12,8 @@ SECONDS_BETWEEN_LINES = 10.0
 class Advance(Protocol):
     """Called with the number of items that have just been finished."""
 
-    def __call__(self, count: int = 1) -> None: ...
+    def __call__(self, count: int = 1) -> None:
+        """Count them."""
 
 
 class Progress:

@@ -1,0 +1,266 @@
+"""The run folder: everything that one training produced, written whole or not at all."""
+
+import csv
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.delivery import artefact
+from headstart.delivery.card import model_card
+from headstart.errors import StorageError, UsageError
+from headstart.features.backbones import DEFAULT
+from headstart.features.engines import Device, EnginePlan
+from headstart.features.openvino_engine import Precision
+from headstart.features.preprocess import Fit
+from headstart.judging.evaluation import Evaluation
+from headstart.judging.trial import Trial
+from headstart.learning.examples import Examples
+from headstart.learning.solve import Solved
+from headstart.pictures.dataset import Dataset, Problem
+from headstart.pictures.split import ALWAYS_TRAIN, TEST, Split
+from headstart.storage import clear_storage_errors, folder_written_atomically, recover, written_atomically
+
+FORMAT = 1
+METRICS, PREDICTIONS, SPLIT, PROBLEMS, RUN = (
+    "metrics.json",
+    "predictions.csv",
+    "split.csv",
+    "problems.csv",
+    "run.json",
+)
+PART_NAMES = {TEST: "test", ALWAYS_TRAIN: "train"}
+PACKAGES = ("headstart", "numpy", "openvino", "onnx", "pillow", "simplejpeg", "timm", "torch")
+DATA_SUFFIXES = (".gz", ".bz2", ".xz", ".tgz", ".tar", ".zip", ".csv", ".tsv", ".parquet", ".jsonl")
+
+DEFAULT_TEST_FRACTION = 0.2
+
+Rows = Iterable[Sequence[object]]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a person may choose for `train`; everything else is computed, and recorded in run.json.
+
+    `test` is the fraction of the pictures held out where the data came without a test part, or a folder that holds
+    them. `group_by` is a manifest's column, or a regular expression on paths, whose pictures stay together.
+    `balanced` weighs classes equally however many pictures each has. `keep_leaks` keeps training pictures that also
+    stand in the given test.
+    """
+
+    backbone: str = DEFAULT
+    weights: Path | None = None
+    fit: Fit | None = None
+    test: float | Path = DEFAULT_TEST_FRACTION
+    group_by: str | None = None
+    seed: int = 0
+    balanced: bool = False
+    keep_leaks: bool = False
+    device: Device = "auto"
+    precision: Precision = "auto"
+
+    @property
+    def test_folder(self) -> Path | None:
+        """The folder of test pictures, if one was given."""
+        return self.test if isinstance(self.test, Path) else None
+
+    @property
+    def test_fraction(self) -> float:
+        """The fraction to hold out where no test was given."""
+        return self.test if isinstance(self.test, float) else DEFAULT_TEST_FRACTION
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as JSON values."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that one training produced; the same stands in the files of `folder`."""
+
+    folder: Path
+    data: Path
+    options: TrainOptions
+    plan: EnginePlan
+    examples: Examples
+    solved: Solved
+    trial: Trial
+    out_of_fold: Evaluation
+    seconds: Mapping[str, float]
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The evaluation on the held-out pictures."""
+        return self.trial.evaluation
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything that was wrong with the data."""
+        return self.examples.dataset.problems
+
+
+def default(data: Path) -> Path:
+    """Where the run for `data` goes unless told otherwise: runs/NAME."""
+    name = data.resolve().name
+    for suffix in DATA_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return Path("runs") / (name or "pictures")
+
+
+def claim(folder: Path) -> None:
+    """Make sure, before any long work, that a run can be written to `folder`.
+
+    Raises:
+        StorageError: something that is not a run stands there, or the place cannot be written to.
+    """
+    recover(folder)
+    if folder.exists() and not _is_run(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise StorageError(f"{folder} exists and is not a run; nothing was touched. Choose another place with -o.")
+    probe = folder.with_name(f".{folder.name}.claim")
+    with written_atomically(probe) as temporary:
+        temporary.touch()
+    probe.unlink()
+
+
+def earlier_split(folder: Path, options: TrainOptions) -> dict[str, int] | None:
+    """The parts that an earlier run in `folder` gave its pictures, by digest; None where there was none.
+
+    Raises:
+        UsageError: that run drew its split by other rules; a split is extended, never drawn again.
+    """
+    if not _is_run(folder):
+        return None
+    former, now = json.loads((folder / RUN).read_text("utf-8"))["options"], options.to_json()
+    for name in ("seed", "test", "group_by"):
+        if former.get(name) != now[name]:
+            raise UsageError(
+                f"{folder} was split with --{name.replace('_', '-')} {former.get(name)}, not {now[name]}; its split is "
+                "kept so that numbers stay comparable. Choose another place with -o, or delete that run."
+            )
+    numbers = {name: part for part, name in PART_NAMES.items()}
+    with (folder / SPLIT).open(encoding="utf-8", newline="") as file:
+        parts = {row["digest"]: row["part"] for row in csv.DictReader(file)}
+    return {digest: numbers[part] if part in numbers else int(part) for digest, part in parts.items()}
+
+
+def write(run: Run, self_check: NDArray[np.float32]) -> None:
+    """Write `run.folder`, which appears, or changes from a former run to this one, at once.
+
+    `self_check` float32 [d] are the features of `artefact.check_pattern`.
+    """
+    with folder_written_atomically(run.folder) as folder:
+        model = folder / "model"
+        model.mkdir()
+        card = model_card(run.solved.classifier, run.evaluation, len(run.examples.split.train))
+        artefact.save(model, run.solved.classifier, self_check, card)
+        write_json(folder / METRICS, _metrics(run))
+        write_csv(folder / PREDICTIONS, prediction_rows(run.trial))
+        write_csv(folder / SPLIT, _split_rows(run.examples.dataset, run.examples.split))
+        write_csv(folder / PROBLEMS, problem_rows(run.problems))
+        write_json(folder / RUN, _record(run))
+
+
+def write_measured(folder: Path, trial: Trial, problems: Iterable[Problem]) -> None:
+    """Write what `evaluate` found into `folder`: metrics.json, predictions.csv, problems.csv."""
+    write_checked(folder, problems)
+    with clear_storage_errors(folder):
+        write_json(folder / METRICS, {"format": FORMAT, "test": trial.evaluation.to_json()})
+        write_csv(folder / PREDICTIONS, prediction_rows(trial))
+
+
+def write_checked(folder: Path, problems: Iterable[Problem]) -> None:
+    """Write what `check` found into `folder`: problems.csv."""
+    with clear_storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(folder / PROBLEMS, problem_rows(problems))
+
+
+def prediction_rows(trial: Trial) -> Rows:
+    """predictions.csv: one row a held-out picture; the prediction set is joined by `|`."""
+    yield "path", "label", "predicted", "probability", "prediction_set", "none_of_these_score", "correct"
+    for sample, said in zip(trial.samples, trial.predictions, strict=True):
+        correct = "yes" if said.label == sample.label else "no"
+        numbers = f"{said.probability:.6f}", "|".join(said.set), f"{said.novelty:.4f}"
+        yield sample.path, sample.label, said.label, *numbers, correct
+
+
+def problem_rows(problems: Iterable[Problem]) -> Rows:
+    """problems.csv: every problem, by path."""
+    yield "path", "kind", "detail", "action"
+    for problem in sorted(problems, key=lambda problem: (problem.path, problem.kind, problem.detail)):
+        yield problem.path, problem.kind, problem.detail, problem.action
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write `record` to `path`, readable by people; a NaN would be a mistake of ours, and raises."""
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
+
+
+def write_csv(path: Path, rows: Rows) -> None:
+    """Write `rows`, the header first, to the CSV file `path`."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / RUN).is_file()
+
+
+def _split_rows(dataset: Dataset, split: Split) -> Rows:
+    yield "path", "digest", "class", "part", "group"
+    for sample, part in zip(dataset.samples, split.parts.tolist(), strict=True):
+        yield sample.path, sample.digest, sample.label, PART_NAMES.get(part, part), sample.group or ""
+
+
+def _metrics(run: Run) -> dict[str, Any]:
+    solved, split = run.solved, run.examples.split
+    return {
+        "format": FORMAT,
+        "n_train": len(split.train),
+        "n_test": len(split.test),
+        "classes": solved.classifier.classes,
+        "backbone": solved.classifier.backbone.name,
+        "tune": "none",
+        "test": run.evaluation.to_json(),
+        "out_of_fold": run.out_of_fold.to_json(),
+        "seconds": _rounded(run.seconds),
+        "pictures_per_second": round(len(run.examples.dataset.samples) / max(run.seconds["features"], 1e-9), 1),
+        "chosen": {
+            "strength": solved.fitted.strength,
+            "scaling": solved.fitted.scaling,
+            "temperature": solved.calibration.temperature,
+        },
+    }
+
+
+def _record(run: Run) -> dict[str, Any]:
+    solved = run.solved
+    return {
+        "format": FORMAT,
+        "data": str(run.data),
+        "options": run.options.to_json(),
+        "computed": {
+            "device": run.plan.device,
+            "engine": run.plan.name,
+            "precision": run.plan.precision,
+            "backbone": solved.classifier.backbone.to_json(),
+            "folds": int(run.examples.split.folds.max()) + 1,
+            "strengths_tried": [asdict(candidate) for candidate in solved.fitted.candidates],
+            "strength_at_edge": solved.fitted.at_edge,
+            "temperature_at_bound": solved.calibration.at_bound,
+        },
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "seconds": _rounded(run.seconds),
+    }
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in {**seconds, "total": sum(seconds.values())}.items()}

@@ -1,0 +1,151 @@
+"""Names into backbones: a pretrained network, converted once and cached, so that later runs need no torch."""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from headstart.errors import BackboneError
+from headstart.features import weights as weights_room
+from headstart.features.preprocess import Preprocess
+from headstart.storage import cache_folder, folder_written_atomically, written_atomically
+
+DEFAULT = "tf_efficientnet_lite0"
+CONVERSION = 1  # raised when the conversion below changes what it writes
+PARITY_COSINE = 0.9999
+GRAPH, TENSORS, FACTS = "graph.onnx", "model.safetensors", "backbone.json"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained network without its classifier, as two files.
+
+    `graph` is an ONNX file (`pixels` uint8 [n, h, w, 3] -> `features` float32 [n, dimension], and more where a
+    head was added); `tensors` a safetensors file with the library's own names. `classifier` is the name, in
+    the library's network, of the linear layer whose place the head takes. `weights_digest` is the SHA-256 of the
+    weights file that all came from, called `weights_source`.
+    """
+
+    name: str
+    library: str
+    architecture: str
+    dimension: int
+    parameters: int
+    classifier: str
+    preprocess: Preprocess
+    licence: str
+    weights_digest: str
+    weights_source: str
+    graph: Path
+    tensors: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but where the files are, as JSON values."""
+        record = {key: value for key, value in vars(self).items() if key not in ("graph", "tensors")}
+        return {**record, "preprocess": self.preprocess.to_json()}
+
+    @staticmethod
+    def from_json(record: dict[str, Any], graph: Path, tensors: Path) -> "Backbone":
+        """The backbone that `to_json` described, with its two files."""
+        facts = {**record, "preprocess": Preprocess.from_json(record["preprocess"])}
+        return Backbone(**facts, graph=graph, tensors=tensors)
+
+
+def load_backbone(name: str = DEFAULT, weights: Path | None = None) -> Backbone:
+    """The backbone `name`, any timm classifier or `torchvision/NAME`, with pretrained weights.
+
+    Weights are looked for in this order: the file `weights`; an installed package; the local torch and Hugging
+    Face caches; a download. The first use converts the network (about half a minute: torch is imported
+    and a graph is exported); later uses read the converted files.
+
+    Raises:
+        BackboneError: no such network, no weights for it, or weights that do not fit it.
+    """
+    source = weights_room.given_or_installed(name, weights) or _remembered(name)
+    if source is not None:
+        folder = _folder(name, weights_room.digest(source))
+        if (folder / FACTS).is_file():
+            return _read(folder)
+    return _convert(name, source)
+
+
+def _read(folder: Path) -> Backbone:
+    record = json.loads((folder / FACTS).read_text("utf-8"))
+    return Backbone.from_json(record, folder / GRAPH, folder / TENSORS)
+
+
+def _convert(name: str, source: Path | None) -> Backbone:
+    from headstart.features import networks  # imports torch: seconds
+
+    known = networks.facts(name)
+    if source is None:
+        source = weights_room.cached_or_downloaded(name, known.published)
+        _remember(name, source)
+    network = networks.build(known, source, known.preprocess)
+    digest = weights_room.digest(source)
+    folder = _folder(name, digest)
+    backbone = Backbone(
+        name=name,
+        library=known.library,
+        architecture=known.architecture,
+        dimension=network.dimension,
+        parameters=network.parameters,
+        classifier=network.classifier,
+        preprocess=known.preprocess,
+        licence=known.licence,
+        weights_digest=digest,
+        weights_source=source.name,
+        graph=folder / GRAPH,
+        tensors=folder / TENSORS,
+    )
+    from safetensors.numpy import save_file
+
+    with folder_written_atomically(folder) as temporary:
+        save_file(networks.tensors(network), temporary / TENSORS, metadata={"format": "pt"})
+        (temporary / GRAPH).write_bytes(networks.to_onnx(network, known.preprocess))
+        _prove(network, known.preprocess, temporary / GRAPH)
+        (temporary / FACTS).write_text(json.dumps(backbone.to_json(), indent=1), "utf-8")
+    return backbone
+
+
+def _prove(network: Any, preprocess: Preprocess, graph: Path) -> None:
+    """Compare the exported graph with the network it came from, on noise; refuse it where they differ."""
+    import numpy as np
+
+    from headstart.features import networks
+    from headstart.features.openvino_engine import OpenVinoEngine
+
+    shape = (2, preprocess.height, preprocess.width, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    expected = networks.embed(network, pixels)
+    got = OpenVinoEngine.compile(graph, threads=1, precision="f32").embed(pixels)
+    norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(got, axis=1)
+    cosine = float(((expected * got).sum(axis=1) / norms).min())
+    if not cosine >= PARITY_COSINE:
+        raise BackboneError(
+            f"the exported graph does not reproduce its network (cosine {cosine:.4f}, {PARITY_COSINE} needed); "
+            "choose another backbone."
+        )
+
+
+def _folder(name: str, digest: str) -> Path:
+    key = sha256(json.dumps([name, digest, CONVERSION]).encode()).hexdigest()[:16]
+    return cache_folder() / "backbones" / f"{name.replace('/', '-')}-{key}"
+
+
+def _memory(name: str) -> Path:
+    return cache_folder() / "backbones" / f"{name.replace('/', '-')}.path"
+
+
+def _remember(name: str, source: Path) -> None:
+    with written_atomically(_memory(name)) as temporary:
+        temporary.write_text(str(source), "utf-8")
+
+
+def _remembered(name: str) -> Path | None:
+    """Where the weights of `name` were found last time, so that torch and timm need not be asked again."""
+    if not _memory(name).is_file():
+        return None
+    source = Path(_memory(name).read_text("utf-8"))
+    return source if source.is_file() else None

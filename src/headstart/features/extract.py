@@ -1,0 +1,192 @@
+"""(Dataset, backbone, store) -> features: embed what is missing, gather the rest."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.features.backbones import Backbone
+from headstart.features.engines import Engine, EnginePlan, core_count
+from headstart.features.preprocess import Preprocess
+from headstart.features.store import Store
+from headstart.pictures.dataset import Dataset, Problem, Sample
+from headstart.pictures.decode import Facts, PictureError, decode
+from headstart.pictures.inspect import picture_problem, read
+from headstart.progress import SILENT, Progress
+
+AHEAD = 16  # pictures decoded ahead of the engine, for each thread
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Features:
+    """The vectors of a data set's different pictures: `vectors` float32 [n, d], row by row those of `digests`."""
+
+    digests: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    embedded: int
+
+    def rows(self, samples: Iterable[Sample]) -> NDArray[np.int64]:
+        """The row of each sample's picture; duplicates share one."""
+        position = {digest: row for row, digest in enumerate(self.digests)}
+        return np.array([position[sample.digest] for sample in samples], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture on its way: read, and decoded and embedded unless its vector is known already."""
+
+    sample: Sample
+    pixels: NDArray[np.uint8] | None = None
+    facts: Facts | None = None
+    vector: NDArray[np.float32] | None = None
+    problem: Problem | None = None
+
+
+def recipe(backbone: Backbone, plan: EnginePlan) -> dict[str, Any]:
+    """Everything that a vector depends on besides the picture: the key of its place in the store."""
+    return {
+        "architecture": backbone.architecture,
+        "weights": backbone.weights_digest,
+        "preprocess": backbone.preprocess.to_json(),
+        "engine": plan.name,
+        "precision": plan.precision,
+    }
+
+
+def extract(
+    dataset: Dataset, backbone: Backbone, plan: EnginePlan, *, progress: Progress = SILENT
+) -> tuple[Dataset, Features]:
+    """Every picture read once, decoded and embedded unless the store knows it; what fails becomes a Problem.
+
+    Reading and decoding overlap with the network, in order and through a bounded window, so that
+    memory does not grow with the number of pictures (but for the vectors themselves). Interrupted at
+    any moment, it keeps what was embedded, and the next call embeds only the rest.
+
+    Returns:
+        The dataset of the readable pictures, each with its digest, and their features.
+    """
+    with Store(recipe(backbone, plan), backbone.dimension) as store:
+        known = store.digests()
+        while True:
+            readable, embedded = _read_and_embed(dataset, backbone, plan, (store, known), progress)
+            digests = tuple(sorted({sample.digest for sample in readable.samples}))
+            vectors, missing = _gather(store, digests)
+            if not missing:
+                return readable, Features(digests, vectors, embedded)
+            known -= missing  # rows that another process pruned, or that failed their checksum
+
+
+def embed_picture(pixels: NDArray[np.uint8], backbone: Backbone, plan: EnginePlan) -> NDArray[np.float32]:
+    """Features float32 [d] of one picture uint8 [height, width, 3] that is already preprocessed, stored alike."""
+    digest = sha256(pixels.tobytes()).hexdigest()
+    with Store(recipe(backbone, plan), backbone.dimension) as store:
+        for _, vector in store.get([digest]):
+            return vector
+        vector: NDArray[np.float32] = plan.load(backbone).embed(pixels[None])[0]
+        store.put(digest, vector, {})
+        return vector
+
+
+def _read_and_embed(
+    dataset: Dataset, backbone: Backbone, plan: EnginePlan, stored: tuple[Store, set[str]], progress: Progress
+) -> tuple[Dataset, int]:
+    store, known = stored
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    embedded = 0
+    with progress.stage("pictures", len(dataset.samples)) as advance:
+        prepared = prepare(dataset.samples, dataset.root, backbone.preprocess, known)
+        for item in embed(prepared, plan, lambda: plan.load(backbone)):
+            if item.problem is not None:
+                problems.append(item.problem)
+            else:
+                samples.append(item.sample)
+            if item.vector is not None and item.facts is not None:
+                store.put(item.sample.digest, item.vector, asdict(item.facts))
+                embedded += 1
+            advance()
+    store.flush()
+    return replace(dataset, samples=tuple(samples), problems=dataset.problems + tuple(problems)), embedded
+
+
+def prepare(
+    samples: Iterable[Sample], root: Path, preprocess: Preprocess, known: Container[str] = ()
+) -> Iterator[Prepared]:
+    """Every picture read, and decoded unless its digest is in `known`, by a pool of threads; in order."""
+
+    def prepare_one(sample: Sample) -> Prepared:
+        try:
+            data, digest = read(root / sample.path)
+            sample = replace(sample, digest=digest)
+            if digest in known:
+                return Prepared(sample)
+            picture = decode(data, at_least=preprocess.at_least)
+        except (PictureError, OSError) as error:
+            return Prepared(sample, problem=picture_problem(sample, error))
+        return Prepared(sample, preprocess.apply(picture.pixels), picture.facts)
+
+    with ThreadPoolExecutor(core_count()) as pool:
+        yield from in_order(pool, prepare_one, samples, AHEAD * core_count())
+
+
+def embed(items: Iterator[Prepared], plan: EnginePlan, load: Callable[[], Engine]) -> Iterator[Prepared]:
+    """The same items, those that were decoded now with their vectors; the engine is loaded when first needed."""
+    engine: Engine | None = None
+
+    def with_engine() -> Iterator[tuple[Engine | None, list[Prepared]]]:
+        nonlocal engine
+        while batch := list(itertools.islice(items, plan.batch)):
+            if engine is None and any(item.pixels is not None for item in batch):
+                engine = load()
+            yield engine, batch
+
+    with ThreadPoolExecutor(plan.lanes) as pool:
+        for batch in in_order(pool, _embed_batch, with_engine(), 2 * plan.lanes):
+            yield from batch
+
+
+def _embed_batch(work: tuple[Engine | None, list[Prepared]]) -> list[Prepared]:
+    engine, items = work
+    pixels = [item.pixels for item in items if item.pixels is not None]
+    if engine is None or not pixels:
+        return items
+    vectors = iter(engine.embed(np.stack(pixels)))
+    return [item if item.pixels is None else replace(item, pixels=None, vector=next(vectors)) for item in items]
+
+
+def in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """`function` of each item, in order, computed by `pool` at most `ahead` items before they are asked for."""
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _gather(store: Store, digests: tuple[str, ...]) -> tuple[NDArray[np.float32], set[str]]:
+    """The stored vectors of `digests` [n, d], and those digests that have none."""
+    vectors = np.empty((len(digests), store.dimension), dtype=np.float32)
+    position = {digest: row for row, digest in enumerate(digests)}
+    missing = set(digests)
+    for digest, vector in store.get(digests):
+        vectors[position[digest]] = vector
+        missing.discard(digest)
+    return vectors, missing

@@ -1,0 +1,113 @@
+"""The OpenVINO engine: an ONNX graph compiled for this machine's CPU, the compiled form kept in the cache."""
+
+import hashlib
+import queue
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import UsageError
+from headstart.storage import cache_folder, written_atomically
+
+Precision = Literal["auto", "f32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class OpenVinoEngine:
+    """An ONNX graph on the CPU: one picture a call, one stream a core, which is both the fastest and exact.
+
+    Batches gain nothing here (measured: 110 pictures a second alone, 97 in batches of 16), and a
+    picture's features cannot depend on its neighbours.
+    """
+
+    requests: "queue.SimpleQueue[Any]"
+
+    @staticmethod
+    def compile(graph: Path, *, threads: int, precision: str) -> "OpenVinoEngine":
+        """Compile the output `features` of the ONNX file `graph`, with `threads` streams of one thread each.
+
+        The compiled model is kept in the cache, under the digest of the graph and everything else that it
+        depends on; a damaged or foreign one is compiled again. `precision` is "f32" or "bf16".
+        """
+        import openvino  # 0.2 to 0.6 s
+
+        core = openvino.Core()
+        compiled = _compiled(core, graph, threads, precision)
+        requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(threads):
+            requests.put(compiled.create_infer_request())
+        return OpenVinoEngine(requests)
+
+    def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `Engine.embed`."""
+        request = self.requests.get()
+        try:
+            rows = []
+            for picture in pixels:
+                request.infer([picture[None]], share_inputs=True)
+                rows.append(request.get_output_tensor().data[0].copy())
+            return np.stack(rows)
+        finally:
+            self.requests.put(request)
+
+
+def cpu_precision(precision: Precision) -> str:
+    """What `precision` stands for on this processor: "auto" is bf16 where it has the arithmetic.
+
+    Raises:
+        UsageError: bf16 is asked of a processor that does not have it.
+    """
+    import openvino
+
+    core = openvino.Core()
+    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "auto":
+        return "bf16" if has_bf16 else "f32"
+    if precision == "bf16" and not has_bf16:
+        raise UsageError("this processor has no bf16 arithmetic; use --precision auto or f32.")
+    return precision
+
+
+def _compiled(core: Any, graph: Path, threads: int, precision: str) -> Any:
+    content = graph.read_bytes()
+    options = {
+        "NUM_STREAMS": threads,
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    kept = _compiled_path(core, content, options)
+    if kept.is_file():
+        blob = kept.read_bytes()
+        if blob[:32] == hashlib.sha256(blob[32:]).digest():
+            return core.import_model(blob[32:], "CPU", options)
+    model = core.read_model(content)
+    features = _only_features(model)
+    height, width = features.input(0).partial_shape[1], features.input(0).partial_shape[2]
+    features.reshape([1, height, width, 3])
+    compiled = core.compile_model(features, "CPU", options)
+    blob = compiled.export_model().getvalue()
+    with written_atomically(kept) as temporary:
+        temporary.write_bytes(hashlib.sha256(blob).digest() + blob)
+    return compiled
+
+
+def _only_features(model: Any) -> Any:
+    """The part of the graph that gives `features`: an artefact's graph goes on to probabilities."""
+    import openvino
+
+    return openvino.Model([model.output("features")], model.get_parameters(), "features")
+
+
+def _compiled_path(core: Any, content: bytes, options: dict[str, Any]) -> Path:
+    import openvino
+
+    machine = (
+        core.get_property("CPU", "FULL_DEVICE_NAME"),
+        core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+    )
+    facts = repr((openvino.__version__, machine, sorted(options.items()))).encode()
+    return cache_folder() / "compiled" / f"{hashlib.sha256(content + facts).hexdigest()[:32]}.blob"

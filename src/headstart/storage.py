@@ -1,0 +1,122 @@
+"""Files that are whole or absent: atomic writes, the cache folder, and one folder replaced by another."""
+
+import errno
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headstart.errors import StorageError
+
+CACHE_PARTS = ("archives", "backbones", "compiled", "demo", "features")
+
+
+def cache_folder() -> Path:
+    """The folder of everything that can be made again: `HEADSTART_CACHE`, or the user's cache directory."""
+    if given := os.environ.get("HEADSTART_CACHE"):
+        return Path(given).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "headstart"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "headstart"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headstart"
+
+
+@contextmanager
+def clear_storage_errors(place: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write into a StorageError that names `place` and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"no space left on the disk of {place}. Nothing was damaged; free some space "
+                "(`headstart cache clear` empties headstart's own cache) and run the same command again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+            raise StorageError(
+                f"cannot write to {place}: {error.strerror}. Choose another place, or change its permissions."
+            ) from error
+        raise
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """Yield a temporary file path beside `path`, and rename what was written there to `path` at the end."""
+    with clear_storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            yield temporary
+            _synchronise(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_atomically(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `folder`, which takes the place of `folder` at the end.
+
+    A former `folder` stays whole until the new one is complete; if the process is killed between the two
+    renames, `recover` puts the former one back. Where the block fails, the former one is untouched.
+    """
+    with clear_storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        recover(folder)
+        temporary = folder.with_name(f".{folder.name}.new")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for path in temporary.rglob("*"):
+                if path.is_file():
+                    _synchronise(path)
+            _swap(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Put back what a process killed in the middle of replacing `folder` had moved aside."""
+    former = _former(folder)
+    if not former.exists():
+        return
+    if folder.exists():
+        shutil.rmtree(former, ignore_errors=True)
+    else:
+        former.rename(folder)
+
+
+def folder_bytes(folder: Path) -> int:
+    """The size of all files under `folder`, in bytes; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def clear_cache() -> int:
+    """Delete everything in the cache folder that headstart made; returns the bytes freed."""
+    freed = 0
+    for name in CACHE_PARTS:
+        freed += folder_bytes(cache_folder() / name)
+        shutil.rmtree(cache_folder() / name, ignore_errors=True)
+    return freed
+
+
+def _swap(new: Path, folder: Path) -> None:
+    former = _former(folder)
+    if folder.exists():
+        folder.rename(former)
+    new.rename(folder)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _former(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.former")
+
+
+def _synchronise(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

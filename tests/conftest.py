@@ -1,0 +1,24 @@
+"""What all tests share: a cache folder of their own, and the development photo sets where there are any."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own cache folder, which does not exist yet."""
+    folder = tmp_path / "headstart-cache"
+    monkeypatch.setenv("HEADSTART_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def photos() -> Path:
+    """The folder of the development photo sets; skips the test where they are absent."""
+    beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("HEADSTART_PHOTOS", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no photo sets in {folder}; set HEADSTART_PHOTOS to the folder that holds them")
+    return folder
