@@ -224,6 +224,16 @@ def test_odd_jpegs_fall_back_to_pillow() -> None:
     np.testing.assert_array_equal(decode(odd).pixels, decode(data).pixels)
 
 
+def test_subsampling_unknown_to_simplejpeg_is_left_to_pillow() -> None:
+    data = bytearray(encode(Image.new("RGB", (64, 32), (200, 10, 10)), "JPEG", subsampling="4:2:0"))
+    factors = data.index(b"\xff\xc0") + 11
+    assert data[factors] == 0x22  # two by two luma blocks for each of the others: as many as one by four
+    data[factors] = 0x14
+    with pytest.raises(KeyError):
+        simplejpeg.decode_jpeg_header(bytes(data))
+    assert decode(bytes(data)).facts == Facts(64, 32, "JPEG", "RGB")
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

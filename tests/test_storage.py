@@ -52,7 +52,8 @@ def test_a_finished_replacement_only_leaves_rubbish_to_remove(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "cannot write"), (errno.EROFS, "cannot write")]
+    ("number", "words"),
+    [(errno.ENOSPC, "no space left"), (errno.EACCES, "cannot write"), (errno.EROFS, "cannot write")],
 )
 def test_a_refusal_to_write_is_said_clearly(tmp_path, number, words):
     with pytest.raises(StorageError, match=words), storage.clear_storage_errors(tmp_path):

@@ -293,9 +293,10 @@ def _clear_exit() -> Iterator[None]:
     except HeadstartError as error:
         _warn(f"error: {error}")
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        _warn("interrupted: what was embedded is kept; run the same command again to go on.")
-        sys.exit(INTERRUPTED)
+    except SystemExit as left:
+        if left.code == INTERRUPTED:
+            _warn("interrupted: what was embedded is kept; run the same command again to go on.")
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

@@ -17,7 +17,7 @@ from headstart.judging.evaluation import evaluate
 from headstart.judging.trial import Trial, try_classifier
 from headstart.learning.examples import Examples
 from headstart.learning.solve import solve
-from headstart.pictures.classes import check_classes
+from headstart.pictures.classes import check_classes, check_names
 from headstart.pictures.dataset import Dataset
 from headstart.pictures.duplicates import groups, resolve
 from headstart.pictures.inspect import inspect
@@ -62,6 +62,7 @@ def train(
 
     with clock.stage("scan"):
         dataset = scan(data, group_by=options.group_by, test=options.test_folder)
+        check_names(dataset)
     with clock.stage("backbone"):
         backbone, plan = _backbone(options)
     with clock.stage("features"):
@@ -78,7 +79,10 @@ def train(
         out_of_fold = evaluate(
             solved.out_of_fold, labels[held_out], related[held_out], dataset.classes, seed=options.seed
         )
-        trial = try_classifier(solved.classifier, examples.test_samples, examples.test_vectors, related[parts.test])
+        held_out_groups = related[parts.test]
+        trial = try_classifier(
+            solved.classifier, examples.test_samples, examples.test_vectors, held_out_groups, seed=options.seed
+        )
     with clock.stage("save"):
         outcome = Run(folder, data, options, plan, examples, solved, trial, out_of_fold, clock.seconds)
         run_folder.write(outcome, embed_picture(artefact.check_pattern(backbone.preprocess), backbone, plan))

@@ -54,7 +54,10 @@ def save(folder: Path, classifier: Classifier, self_check: NDArray[np.float32], 
     from safetensors.numpy import load_file, save as serialise
 
     backbone = classifier.backbone
-    head: dict[str, NDArray[Any]] = {f"{backbone.classifier}.weight": classifier.weight, f"{backbone.classifier}.bias": classifier.bias}
+    head: dict[str, NDArray[Any]] = {
+        f"{backbone.classifier}.weight": classifier.weight,
+        f"{backbone.classifier}.bias": classifier.bias,
+    }
     tensors = {name: tensor for name, tensor in load_file(backbone.tensors).items() if name not in head}
     (folder / TENSORS).write_bytes(serialise({**tensors, **head}, metadata={"format": "pt"}))
     extras: dict[str, NDArray[Any]] = {"centres": classifier.novelty.centres, "trained_on": classifier.trained_on}

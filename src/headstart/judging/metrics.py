@@ -189,7 +189,7 @@ def log_loss(outcome: Outcome, seed: int = 0) -> Interval:
     """
     losses, sizes = np.bincount(outcome.groups, outcome.loss), np.bincount(outcome.groups)
     most = -math.log(SMALLEST_PROBABILITY)
-    return _percentiles(lambda weights: losses @ weights / (sizes @ weights), outcome, seed, most)
+    return _percentiles(lambda draw: _total(draw, losses) / _total(draw, sizes), outcome, seed, most)
 
 
 def ece(outcome: Outcome, seed: int = 0) -> Interval:
@@ -203,16 +203,16 @@ def ece(outcome: Outcome, seed: int = 0) -> Interval:
     Source: Kumar, Liang, Ma, NeurIPS 2019, `normal_debiased_ce` of their library, here in closed form.
     """
     bins, residuals = _calibration_bins(outcome), outcome.confidence - outcome.correct
-    sizes = np.bincount(outcome.groups).astype(np.float64)
+    sizes = np.bincount(outcome.groups)
 
     def uncorrected(weights: Weights) -> FloatArray:
-        return np.abs(_sums(weights, outcome.groups, bins, MOST_BINS, residuals)).sum(axis=0) / (sizes @ weights)
+        gaps: FloatArray = np.abs(_sums(weights, outcome.groups, bins, MOST_BINS, residuals)).sum(axis=0)
+        return gaps / _total(weights, sizes)
 
     if outcome.group_count < 2:
         return _percentiles(uncorrected, outcome, seed, most=1.0)
-    counts, sums = np.bincount(bins, None, MOST_BINS), np.bincount(bins, residuals, MOST_BINS)
-    gaps = np.abs(sums) / len(bins)
-    errors = _gap_errors(outcome, bins, residuals - (sums / np.maximum(counts, 1))[bins])
+    sums, counts = np.bincount(bins, residuals, MOST_BINS), np.maximum(np.bincount(bins, None, MOST_BINS), 1)
+    gaps, errors = np.abs(sums) / len(bins), _gap_errors(outcome, bins, residuals - (sums / counts)[bins])
     value = max(0.0, float((2 * gaps - _expected_absolute(gaps, errors)).sum()))
     draws = bootstrap(uncorrected, outcome, seed)
     low, high = np.quantile(draws, TAILS) + (value - draws.mean())
@@ -254,13 +254,16 @@ def _percentiles(statistic: Statistic, outcome: Outcome, seed: int, most: float)
     return _interval(value, float(low), float(high), most)
 
 
+def _total(weights: Weights, values: FloatArray | IntArray) -> FloatArray:
+    """The sum of a value per group in each resample, [r]; without `@`, whose threads stall on a busy machine."""
+    total: FloatArray = np.einsum("gr,g->r", weights, values)
+    return total
+
+
 def _sums(
     weights: Weights, groups: IntArray, keys: IntArray, count: int, values: FloatArray | None = None
 ) -> FloatArray:
-    """Sums, in each resample, over the pictures of each key in [0, count), [count, r]: of `values`, or of ones.
-
-    By sorting: a product of matrices would keep every core waiting for the others whenever one is busy.
-    """
+    """Sums, in each resample, over the pictures of each key in [0, count), [count, r]: of `values`, or of ones."""
     order = np.argsort(keys, kind="stable")
     present, starts = np.unique(keys[order], return_index=True)
     rows = weights[groups[order]] if values is None else weights[groups[order]] * values[order, None]
@@ -292,11 +295,13 @@ def _gap_errors(outcome: Outcome, bins: IntArray, deviations: FloatArray) -> Flo
     """The standard error of each bin's gap, [MOST_BINS], when pictures deviate so and groups do independently."""
     cells = outcome.groups * MOST_BINS + bins
     sums = np.bincount(cells, deviations, minlength=outcome.group_count * MOST_BINS).reshape(-1, MOST_BINS)
-    return np.divide(np.sqrt((sums**2).sum(axis=0)), len(bins))
+    errors: FloatArray = np.sqrt((sums**2).sum(axis=0)) / len(bins)
+    return errors
 
 
 def _expected_absolute(mean: FloatArray, error: FloatArray) -> FloatArray:
     """E|x| of a normal x with mean m and deviation s: m erf(m / s√2) + s √(2/π) exp(-m² / 2s²)."""
     scaled = np.minimum(mean / np.maximum(error * math.sqrt(2), 1e-300), 30.0)
     erf = np.array([math.erf(x) for x in scaled])
-    return np.add(mean * erf, error * math.sqrt(2 / math.pi) * np.exp(-(scaled**2)))
+    expected: FloatArray = mean * erf + error * math.sqrt(2 / math.pi) * np.exp(-(scaled**2))
+    return expected

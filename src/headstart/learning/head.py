@@ -10,17 +10,16 @@ column by column ("standardised"). The division is folded into the weight afterw
 features. The bias is not penalised. F is convex: there is one best head, and nothing here is random.
 
 Why it is fast. (1) The u are rotated once onto the eigenvectors of their covariance; a rotation changes neither F
-nor its optimum, but the Hessian is now nearly diagonal, for every fold and strength alike, about
-`curvature * eigenvalue + strength`. Böhning (1992) proves curvature <= 1/2; its actual mean is far less where
-classes are nearly separated, and is measured along the way. (2) That diagonal preconditions L-BFGS (Nocedal and
-Wright, 2006, algorithm 7.4), which solves all folds in the same matrix products. (3) Each fold walks from strong to
-weak strength and starts from its own last solution, which has never seen a label of the fold. `bench/head.py`
-measures all this against scikit-learn.
+nor its optimum, but the Hessian is now nearly diagonal, for every fold and strength alike. (2) Its exact diagonal,
+and near the end its leading blocks, precondition L-BFGS (Nocedal and Wright, 2006, algorithm 7.4), which solves all
+folds in the same matrix products. (3) Each fold walks from strong to weak strength and starts where its own last two
+solutions point to, which have never seen a label of the fold. `bench/head.py` measures it against scikit-learn.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +29,13 @@ from headstart.progress import SILENT, Advance, Progress
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Real = Float32 | Float64
+Real = NDArray[np.floating[Any]]  # float32 or float64, as far as a fit has come
 Integers = NDArray[np.intp]
 Scaling = Literal["centred", "standardised"]
 
 STRONGEST_INDEX, FIRST_INDEX, WEAKEST_INDEX = -4, 0, 12
 FEWEST_STRENGTHS = 8
-WORTHWHILE = 0.98  # a weaker strength is taken only where it lowers the log loss by two per cent
-WALK_TOLERANCE, FOLD_TOLERANCE, NEAR_TOLERANCE, FINAL_TOLERANCE = 1e-3, 1e-5, 1e-7, 1e-7
+WORTHWHILE, WORTHWHILE_NATS = 0.02, 0.001  # a weaker strength is taken only where it lowers the loss by both
 ACCEPTED_GAP = 1e-6
 MOST_STEPS = 1000
 NO_FOLD = -2
@@ -49,6 +47,11 @@ HISTORY_PAIRS, HISTORY_NUMBERS = 6, 2**26
 def strength_at(index: int) -> float:
     """The strength at `index` of the grid: two steps to a factor of ten, weaker with a larger index; 0 is 0.1."""
     return float(10.0 ** (-1.0 - index / 2))
+
+
+def _index_of(strength: float) -> int:
+    """The inverse of `strength_at`."""
+    return round(-2 * (math.log10(strength) + 1))
 
 
 @dataclass(frozen=True)
@@ -113,20 +116,19 @@ class FittedHead:
 def fit_head(training: TrainingSet, *, balanced: bool = False, progress: Progress = SILENT) -> FittedHead:
     """Fit the best softmax head, choosing scaling and strength by the log loss of held-out rows.
 
-    At least eight strengths, two to a factor of ten, are tried with every fold on centred features, from 0.1 down
-    until a step no longer lowers the log loss by two per cent (or 1e-7 is reached), and upwards (to 10) if 0.1 is
-    the best of them. So a tie goes to the stronger one: on six development sets that gave the same accuracy and a
-    slightly better log loss on unseen pictures than the plain minimum, and it is the cheaper one to solve.
-    Standardised features are tried with one fold and four strengths around the chosen one; only if they win by two
-    standard errors of the paired differences are they taken through the same selection.
+    At least eight strengths, two to a factor of ten, are tried with every fold on centred features: from 0.1 down
+    until a step no longer lowers the log loss by two per cent and 0.001 (or 1e-7 is reached), and up to 10 while
+    the strongest is the best. So a tie goes to the stronger one: on six development sets this gave the accuracy of
+    the plain minimum and a slightly better log loss on unseen pictures, and it is the cheaper one to solve.
+    Standardised features are tried with one fold, at the same strengths and one more; only if they win by two
+    standard errors of the paired differences do they go through the same selection with every fold.
 
     Scaling and rotation are computed from the features of all training rows, held-out ones included: they know no
     labels. `balanced` gives every class the same total share. Raises DataError for numbers that are not finite, for
     fewer than two classes, for a class without training rows, and where no row is held out.
     """
     _check(training)
-    steps = 2 * (WEAKEST_INDEX - FIRST_INDEX + 1)
-    with progress.stage("head", steps) as advance:
+    with progress.stage("head", WEAKEST_INDEX - FIRST_INDEX + 2) as advance:
         fitted = _select(training, "centred", balanced, advance)
         if _wins(training, "standardised", balanced, fitted):
             fitted = _select(training, "standardised", balanced, advance)
@@ -136,14 +138,14 @@ def fit_head(training: TrainingSet, *, balanced: bool = False, progress: Progres
 def _check(training: TrainingSet) -> None:
     """Refuse what no head can be fitted to."""
     vectors, rows, labels, folds = training.vectors, training.rows, training.labels, training.folds
-    assert vectors.ndim == 2 and rows.shape == labels.shape == folds.shape == (len(rows),)
+    assert vectors.ndim == 2
+    assert rows.shape == labels.shape == folds.shape == (len(rows),)
     if training.classes < 2:
         raise DataError(f"A classifier needs at least 2 classes, but there are {training.classes}.")
-    counts = np.bincount(labels, minlength=training.classes)
-    assert len(counts) == training.classes
-    if not counts.all():
-        missing = ", ".join(map(str, np.flatnonzero(counts == 0)[:10]))
-        raise DataError(f"Classes without a training picture (by number): {missing}. Add pictures or remove them.")
+    missing = np.setdiff1d(np.arange(training.classes), labels)
+    if len(missing):
+        named = ", ".join(map(str, missing[:10]))
+        raise DataError(f"{len(missing)} classes have no training picture (by number: {named}). Add or remove them.")
     if folds.max() < 0:
         raise DataError("No training picture is held out by any fold, so no strength can be chosen.")
     bad = sum(int((~np.isfinite(vectors[rows[part]])).any(axis=1).sum()) for part in _parts(len(rows)))
@@ -192,27 +194,25 @@ def _measure_scale(vectors: Float32, rows: Integers, scaling: Scaling) -> _Scale
 class _Rotated:
     """The training rows in the eigenbasis, in the order of their folds.
 
-    `values` float32 [n, r + 1]: coordinates by falling eigenvalue, then a column of ones for the bias;
-    `eigenvalues` float64 [r + 1] of the covariance (1 for the ones); `order` int [n]: the training row at each
-    place; `blocks`: (slice of places, fold), each block within one fold; `unrotate` takes coordinates [k, r] back to
-    weights on the scaled features, [k, d].
+    `values` float32 [n, r + 1]: coordinates by falling eigenvalue, then a column of ones for the bias; `order`
+    int [n]: the training row at each place; `blocks`: (slice of places, fold), each block within one fold;
+    `unrotate` takes weights [k, r] on coordinates back to weights on the scaled features, [k, d].
     """
 
     values: Float32
-    eigenvalues: Float64
     order: Integers
     blocks: tuple[tuple[slice, int], ...]
     scale: _Scale
     unrotate: Callable[[Float64], Float64]
 
 
-def _rotate(training: TrainingSet, scaling: Scaling, most_rows: int = BLOCK_ROWS) -> _Rotated:
+def _rotate(training: TrainingSet, scaling: Scaling) -> _Rotated:
     """Scale and rotate the training rows; the only copy of them that is ever made."""
     order = np.argsort(training.folds, kind="stable")
     rows, folds = training.rows[order], training.folds[order]
     scale = _measure_scale(training.vectors, rows, scaling)
     rotate = _rotate_few if len(rows) <= training.vectors.shape[1] else _rotate_many
-    values, eigenvalues, unrotate = rotate(training.vectors, rows, scale)
+    values, unrotate = rotate(training.vectors, rows, scale)
     size = max(64, min(BLOCK_ROWS, BLOCK_NUMBERS // (training.classes * max(1, folds.max() + 1))))
     starts = np.flatnonzero(np.append(True, np.diff(folds) > 0)).tolist()
     blocks = tuple(
@@ -220,10 +220,10 @@ def _rotate(training: TrainingSet, scaling: Scaling, most_rows: int = BLOCK_ROWS
         for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True)
         for part in _parts(stop - start, size)
     )
-    return _Rotated(values, np.append(eigenvalues, 1.0), order, blocks, scale, unrotate)
+    return _Rotated(values, order, blocks, scale, unrotate)
 
 
-_Rotation = tuple[Float32, Float64, Callable[[Float64], Float64]]
+_Rotation = tuple[Float32, Callable[[Float64], Float64]]
 
 
 def _rotate_many(vectors: Float32, rows: Integers, scale: _Scale) -> _Rotation:
@@ -235,12 +235,11 @@ def _rotate_many(vectors: Float32, rows: Integers, scale: _Scale) -> _Rotation:
         block = values[part, :d]
         block[:] = scale.apply(vectors[rows[part]])
         gram += block.T @ block
-    eigenvalues, vectors_of_gram = np.linalg.eigh(gram / n)
-    basis = np.ascontiguousarray(vectors_of_gram[:, ::-1])
+    basis = np.ascontiguousarray(np.linalg.eigh(gram)[1][:, ::-1])
     rotation = basis.astype(np.float32)
     for part in _parts(n):
         values[part, :d] = values[part, :d] @ rotation
-    return values, np.maximum(eigenvalues[::-1], 0.0), lambda weight: weight @ basis.T
+    return values, lambda weight: weight @ basis.T
 
 
 def _rotate_few(vectors: Float32, rows: Integers, scale: _Scale) -> _Rotation:
@@ -255,7 +254,7 @@ def _rotate_few(vectors: Float32, rows: Integers, scale: _Scale) -> _Rotation:
     values = np.ones((len(rows), len(kept) + 1), dtype=np.float32)
     values[:, :-1] = left[:, kept] * lengths
     dual = (left[:, kept] / lengths).T
-    return values, eigenvalues[kept] / len(rows), lambda weight: (weight @ dual) @ scaled
+    return values, lambda weight: (weight @ dual) @ scaled
 
 
 # The objective
@@ -283,7 +282,7 @@ class _Problems:
 
     def start(self) -> Float32:
         """No weights, and the smoothed logarithm of class frequencies as bias: float32 [p, k, r + 1]."""
-        solution = np.zeros((len(self.skipped), self.classes, len(self.rotated.eigenvalues)), dtype=np.float32)
+        solution = np.zeros((len(self.skipped), self.classes, self.rotated.values.shape[1]), dtype=np.float32)
         for problem, shares in enumerate(self.shares):
             share = np.bincount(self.labels, weights=shares, minlength=self.classes)
             solution[problem, :, -1] = np.log(share + 1.0 / len(self.labels))
@@ -295,8 +294,8 @@ def _shares(labels: Integers, classes: int, balanced: bool) -> Float64:
     if not balanced:
         return np.full(len(labels), 1.0 / len(labels))
     weights = 1.0 / np.maximum(np.bincount(labels, minlength=classes), 1)
-    shares: Float64 = weights[labels]
-    return shares / shares.sum()
+    shares = weights[labels]
+    return np.asarray(shares / shares.sum())
 
 
 def _pose(training: TrainingSet, rotated: _Rotated, skipped: list[int], balanced: bool) -> _Problems:
@@ -331,17 +330,6 @@ def _evaluate(problems: _Problems, solution: Real, strength: float) -> _Value:
         residual *= shares.astype(solution.dtype)[:, None, :]
         gradient[here] += _project(residual, values)
     return _Value(loss, gradient)
-
-
-def _diagonal(problems: _Problems, solution: Real, strength: float) -> Real:
-    """The diagonal of the Hessian of F, [p, k, r + 1]: sum_i s_i p_i (1 - p_i) z_i^2 + strength."""
-    diagonal = np.zeros_like(solution) + _penalty(solution, strength)
-    for here, part, values, curvature in _blocks(problems, solution):
-        _softmax_in_place(curvature, problems.labels[part])
-        curvature *= 1 - curvature
-        curvature *= problems.shares[here, part].astype(solution.dtype)[:, None, :]
-        diagonal[here] += _project(curvature, values**2)
-    return np.maximum(diagonal, LEAST_CURVATURE)
 
 
 def _penalty(solution: Real, strength: float) -> Real:
@@ -389,6 +377,13 @@ class _Pair:
     rho: Float64
 
 
+def _pair(step: Real, change: Real) -> _Pair:
+    """A pair for the history; where rounding hides the curvature, or nothing moved, it will have no effect."""
+    product = _dot(step, change)
+    usable = product > 1e-12 * np.sqrt(_dot(step, step) * _dot(change, change))
+    return _Pair(step, change, np.where(usable, 1 / np.where(usable, product, 1), 0.0))
+
+
 def _dot(a: Real, b: Real) -> Float64:
     """Inner product of each problem, float64 [p]."""
     flat_a, flat_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
@@ -400,19 +395,61 @@ def _times(factor: Float64, array: Real) -> Real:
     return np.asarray(factor.astype(array.dtype)[:, None, None] * array)
 
 
-def _descend(gradient: Real, pairs: list[_Pair], inverse: Real) -> Real:
-    """The L-BFGS direction: minus the approximate inverse Hessian times `gradient`; `inverse` preconditions."""
+@dataclass(frozen=True)
+class _Preconditioner:
+    """An approximate inverse Hessian: blocks over the leading coordinates of each class, a diagonal for the rest.
+
+    `diagonal` [p, k, r + 1]; `leading` int [q]: the coordinates with the largest eigenvalues, and the bias;
+    `blocks` [p, k, q, q].
+    """
+
+    diagonal: Real
+    leading: Integers
+    blocks: Real
+
+    def apply(self, gradient: Real) -> Real:
+        result = self.diagonal * gradient
+        result[:, :, self.leading] = (self.blocks @ gradient[:, :, self.leading, None])[..., 0]
+        return np.asarray(result)
+
+
+def _precondition(problems: _Problems, solution: Real, strength: float, most_leading: int) -> _Preconditioner:
+    """Invert the parts of the Hessian at `solution` that are cheap: sum_i s_i p_i (1 - p_i) z_i z_i' + strength.
+
+    The diagonal is exact. It misses what binds coordinates together when only few rows, those near a boundary,
+    still count; that concerns the leading coordinates most.
+    """
+    penalty, width = _penalty(solution, strength), solution.shape[-1]
+    leading = np.append(np.arange(min(most_leading, width) - 1), width - 1) if most_leading else np.arange(0)
+    diagonal = np.zeros_like(solution) + penalty
+    blocks = np.zeros((*solution.shape[:2], len(leading), len(leading))) + np.diag(penalty[leading])
+    for here, part, values, curvature in _blocks(problems, solution):
+        _softmax_in_place(curvature, problems.labels[part])
+        curvature *= 1 - curvature
+        curvature *= problems.shares[here, part].astype(solution.dtype)[:, None, :]
+        diagonal[here] += _project(curvature, values**2)
+        few = np.ascontiguousarray(values[:, leading].T)
+        if most_leading:
+            for problem, of_classes in zip(here, curvature, strict=True):
+                blocks[problem] += [(few * weights) @ few.T for weights in of_classes]
+    blocks += LEAST_CURVATURE * np.eye(len(leading))
+    inverse = np.linalg.inv(blocks).astype(solution.dtype)
+    return _Preconditioner(1 / np.maximum(diagonal, LEAST_CURVATURE), leading, inverse)
+
+
+def _descend(gradient: Real, pairs: list[_Pair], preconditioner: _Preconditioner) -> Real:
+    """The L-BFGS direction: minus the approximate inverse Hessian, as the pairs correct it, times `gradient`."""
     direction = -gradient
     amounts = []
     for pair in reversed(pairs):
         amount = pair.rho * _dot(pair.step, direction)
         direction -= _times(amount, pair.change)
         amounts.append(amount)
-    direction *= inverse
+    direction = preconditioner.apply(direction)
     if pairs:
         last = pairs[-1]
-        scaled = _dot(last.change, inverse * last.change)
-        direction = _times(np.where(last.rho > 0, 1 / np.maximum(last.rho * scaled, 1e-300), 1.0), direction)
+        scaled = last.rho * _dot(last.change, preconditioner.apply(last.change))
+        direction = _times(np.where(scaled > 0, 1 / np.where(scaled > 0, scaled, 1), 1.0), direction)
     for pair, amount in zip(pairs, reversed(amounts), strict=True):
         direction += _times(amount - pair.rho * _dot(pair.change, direction), pair.step)
     return direction
@@ -456,35 +493,49 @@ class _Solved:
     gap: Float64
 
 
-def _minimise(problems: _Problems, start: Real, strength: float, tolerance: float, proven: bool = False) -> _Solved:
-    """Bring each problem's relative gap below `tolerance` by preconditioned L-BFGS.
+@dataclass(frozen=True)
+class _Goal:
+    """When to stop: the relative gap to reach, how it is known, and how many coordinates earn a full block.
 
-    The gap is estimated as g' P^-1 g / 2 under the preconditioner P, or if `proven` bounded by strong convexity:
-    |g|^2 / (2 strength) for the weights (the bias, which has no penalty, keeps the estimate). A problem that has
-    arrived, or that rounding keeps from moving, stays where it is while the others go on.
+    The gap is estimated as g' P g / 2 under the preconditioner P, or if `proven` bounded by strong convexity:
+    |g|^2 / (2 strength) for the weights (the bias, which has no penalty, keeps the estimate).
+    """
+
+    gap: float
+    leading: int = 0
+    proven: bool = False
+
+    def measure(self, value: _Value, preconditioner: _Preconditioner, strength: float) -> Float64:
+        """The relative gap of each problem, float64 [p]."""
+        natural = preconditioner.apply(value.gradient)
+        if self.proven:
+            natural[:, :, :-1] = value.gradient[:, :, :-1] / strength
+        return _dot(value.gradient, natural) / 2 / value.objective
+
+
+LOOSE, FOLD, FINAL = _Goal(1e-3), _Goal(3e-5, leading=64), _Goal(5e-7, leading=64, proven=True)
+
+
+def _minimise(problems: _Problems, start: Real, strength: float, goal: _Goal) -> _Solved:
+    """Bring each problem to the goal by preconditioned L-BFGS.
+
+    A problem that has arrived, or that rounding keeps from moving, stays where it is while the others go on.
     """
     solution, pairs = start, list[_Pair]()
     value = _evaluate(problems, solution, strength)
-    numbers = max(1, 2 * solution.size)
-    most_pairs = max(3, min(HISTORY_PAIRS, HISTORY_NUMBERS // numbers))
+    preconditioner = _precondition(problems, solution, strength, goal.leading)
+    most_pairs = max(3, min(HISTORY_PAIRS, HISTORY_NUMBERS // (2 * solution.size)))
     stalled = np.zeros(len(solution), dtype=bool)
-    inverse = 1 / _diagonal(problems, solution, strength)
-    measure = inverse.copy()
-    if proven:
-        measure[:, :, :-1] = 1 / strength
     for _ in range(MOST_STEPS):
-        gap = _dot(value.gradient, measure * value.gradient) / 2 / value.objective
-        arrived = (gap <= tolerance) | stalled
+        gap = goal.measure(value, preconditioner, strength)
+        arrived = (gap <= goal.gap) | stalled
         if arrived.all():
             break
-        direction = _descend(value.gradient, pairs, inverse)
+        direction = _descend(value.gradient, pairs, preconditioner)
         direction[arrived] = 0
         moved, reached, has_moved = _search(problems, solution, value, direction, strength)
         stalled |= ~has_moved & ~arrived
-        step, change = moved - solution, reached.gradient - value.gradient
-        product = _dot(step, change)
-        usable = product > 1e-12 * np.sqrt(_dot(step, step) * _dot(change, change))
-        pairs = [*pairs, _Pair(step, change, np.where(usable, 1 / np.where(usable, product, 1), 0.0))][-most_pairs:]
+        pairs = [*pairs, _pair(moved - solution, reached.gradient - value.gradient)][-most_pairs:]
         solution, value = moved, reached
     return _Solved(solution, value.objective, gap)
 
@@ -549,16 +600,26 @@ class _Walk:
     solution: Real
 
 
+def _worthwhile(weaker: float, stronger: float) -> bool:
+    """Whether the log loss `weaker` is enough below `stronger` to give up regularisation for it."""
+    return stronger - weaker > max(WORTHWHILE * stronger, WORTHWHILE_NATS)
+
+
 def _walk(judge: _Judge, indices: range, at_least: int, advance: Advance) -> _Walk:
-    """Go from strong to weak until a step, after `at_least` of them, is no longer worthwhile."""
-    solution: Real = judge.problems.start()
-    walk = _Walk({}, indices[0], solution)
+    """Go from strong to weak until a step, after `at_least` of them, is no longer worthwhile.
+
+    Each solution starts where the last two point to: in the logarithm of the strength the path is nearly straight,
+    which saves 40 to 50 per cent of the evaluations.
+    """
+    earlier = latest = start = judge.problems.start()
+    walk = _Walk({}, indices[0], start)
     for index in indices:
-        solution = _minimise(judge.problems, solution, strength_at(index), WALK_TOLERANCE).solution
-        walk.losses[index] = judge.mean_loss(solution)
+        ahead = latest + (latest - earlier) if index > indices[1] else latest
+        earlier, latest = latest, _minimise(judge.problems, ahead, strength_at(index), LOOSE).solution
+        walk.losses[index] = judge.mean_loss(latest)
         advance()
-        if index == walk.best or walk.losses[index] < WORTHWHILE * walk.losses[walk.best]:
-            walk.best, walk.solution = index, solution
+        if index == indices[0] or _worthwhile(walk.losses[index], walk.losses[walk.best]):
+            walk.best, walk.solution = index, latest
         elif len(walk.losses) >= at_least:
             break
     return walk
@@ -568,11 +629,10 @@ def _strengthen(judge: _Judge, walk: _Walk, advance: Advance) -> None:
     """Where the strongest strength so far is the best one, try still stronger ones."""
     while walk.best == min(walk.losses) and walk.best > STRONGEST_INDEX:
         index = walk.best - 1
-        start = judge.problems.start()
-        solution = _minimise(judge.problems, start, strength_at(index), WALK_TOLERANCE).solution
+        solution = _minimise(judge.problems, judge.problems.start(), strength_at(index), LOOSE).solution
         walk.losses[index] = judge.mean_loss(solution)
         advance()
-        if walk.losses[walk.best] >= WORTHWHILE * walk.losses[index]:
+        if not _worthwhile(walk.losses[walk.best], walk.losses[index]):
             walk.best, walk.solution = index, solution
 
 
@@ -584,7 +644,7 @@ def _select(training: TrainingSet, scaling: Scaling, balanced: bool, advance: Ad
     walk = _walk(judge, range(FIRST_INDEX, WEAKEST_INDEX + 1), FEWEST_STRENGTHS, advance)
     _strengthen(judge, walk, advance)
     strength = strength_at(walk.best)
-    solution = _minimise(judge.problems, walk.solution, strength, FOLD_TOLERANCE).solution
+    solution = _minimise(judge.problems, walk.solution, strength, FOLD).solution
     walk.losses[walk.best] = judge.mean_loss(solution)
     final = _finish(_pose(training, rotated, [NO_FOLD], balanced), solution, strength)
     advance()
@@ -603,10 +663,10 @@ def _select(training: TrainingSet, scaling: Scaling, balanced: bool, advance: Ad
 
 
 def _finish(everything: _Problems, of_folds: Real, strength: float) -> _Solved:
-    """The head of all rows, from the mean of the folds' heads: in float32 while that helps, then in float64."""
+    """The head of all rows, from the mean of the folds' heads: in float32 as far as that goes, then in float64."""
     start = of_folds.mean(axis=0, keepdims=True)
-    near = _minimise(everything, start, strength, NEAR_TOLERANCE).solution
-    return _minimise(everything, near.astype(np.float64), strength, FINAL_TOLERANCE, proven=True)
+    near = _minimise(everything, start, strength, FINAL).solution
+    return _minimise(everything, near.astype(np.float64), strength, FINAL)
 
 
 def _unscale(rotated: _Rotated, solution: Real) -> Head:
@@ -619,11 +679,10 @@ def _unscale(rotated: _Rotated, solution: Real) -> Head:
 
 def _wins(training: TrainingSet, scaling: Scaling, balanced: bool, fitted: FittedHead) -> bool:
     """Whether `scaling` beats the fitted head on the first fold by two standard errors of the paired losses."""
-    index = round(-2 * (np.log10(fitted.strength) + 1))
-    judge = _cross_validation(
-        training, _rotate(training, scaling), [int(min(training.folds[fitted.held_out]))], balanced
-    )
-    walk = _walk(judge, range(index - 2, index + 2), 4, lambda count=1: None)
+    tried = range(FIRST_INDEX, max(FIRST_INDEX + FEWEST_STRENGTHS, _index_of(fitted.strength) + 2))
+    first = int(training.folds[fitted.held_out].min())
+    judge = _cross_validation(training, _rotate(training, scaling), [first], balanced)
+    walk = _walk(judge, tried, len(tried), lambda _count=1: None)
     same = np.isin(fitted.held_out, judge.held_out)
     others = _losses(fitted.out_of_fold_logits[same], judge.labels)
     margin = (others - judge.losses(walk.solution)) * judge.shares

@@ -48,6 +48,22 @@ def check_classes(dataset: Dataset, *, scanned: Collection[str] = ()) -> Dataset
     return replace(dataset, problems=(*dataset.problems, *problems, *strangers))
 
 
+def check_names(dataset: Dataset) -> None:
+    """Refuse, before any picture is read, what `check_classes` would refuse whatever the pictures show.
+
+    Raises:
+        DataError: there is only one class, or a class has too few files.
+    """
+    training = [sample for sample in dataset.samples if _trains(sample)]
+    is_given = len(training) < len(dataset.samples)
+    _refuse_too_few_classes(dataset, sorted({sample.label for sample in training}), is_given)
+    files: dict[str, set[str]] = defaultdict(set)
+    for sample in training:
+        files[sample.label].add(sample.path)
+    least, which = (LEAST_GIVEN, "training ") if is_given else (LEAST_DRAWN, "")
+    _refuse_below(least, f"different {which}pictures", "Add pictures or remove the folders.", files)
+
+
 def _refuse_too_few_classes(dataset: Dataset, classes: list[str], is_given: bool) -> None:
     where = " in the training part" if is_given else ""
     if not classes:

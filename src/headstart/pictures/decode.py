@@ -124,7 +124,7 @@ def _decode_jpeg(data: bytes, at_least: int) -> Picture | None:
     """Decode an ordinary JPEG; None for what Pillow should try: CMYK, or odd enough for libjpeg to warn."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    except (ValueError, KeyError):  # KeyError: a colour subsampling that it has no name for, such as 4:4:1
         return None
     mode = _MODES.get(colours)
     if mode not in ("RGB", "L"):

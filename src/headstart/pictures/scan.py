@@ -1,5 +1,6 @@
 """DATA (a folder, a manifest or an archive of one) -> Dataset, with every problem named; no picture is decoded."""
 
+import posixpath
 import re
 from contextlib import suppress
 from dataclasses import replace
@@ -109,7 +110,7 @@ def _held_out(test: Path, group_by: str | None) -> tuple[list[Sample], list[Prob
         raise DataError(_nothing_found(test, problems))
     base = root.resolve()
     absolute = [replace(sample, path=(base / sample.path).as_posix(), given="test") for sample in samples]
-    return absolute, [replace(problem, path=f"{base.as_posix()}/{problem.path}") for problem in problems]
+    return absolute, [replace(problem, path=posixpath.join(base.as_posix(), problem.path)) for problem in problems]
 
 
 def _serving(samples: list[Sample]) -> list[Sample]:
