@@ -21,7 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from results import machine, record, table
 
 from headstart.features.backbones import load_backbone
 from headstart.features.engines import core_count, plan_engine
@@ -29,6 +28,7 @@ from headstart.features.extract import extract
 from headstart.pictures.decode import PictureError, decode
 from headstart.pictures.scan import scan
 from headstart.storage import cache_folder
+from results import machine, record, table
 
 CLASSIC = Path(__file__).with_name("classic.py")
 
@@ -156,8 +156,11 @@ def main() -> None:
     if options.classic_epochs:
         loop = classic(options.data, options.classic_epochs)
         ratio = loop["process"] / statistics.median(whole["train, no features stored"])
-        text += f"\nThe classic loop, {options.classic_epochs} epochs, frozen, same weights: {loop['process']:.0f} s as a whole "
-        text += f"process, accuracy after its last epoch {loop['val_accuracy']:.3f}. headstart is **{ratio:.0f} times** faster.\n"
+        text += (
+            f"\nThe classic loop, {options.classic_epochs} epochs, frozen, same weights: {loop['process']:.0f} s as a "
+        )
+        text += f"whole process, accuracy after its last epoch {loop['val_accuracy']:.3f}. "
+        text += f"headstart is **{ratio:.0f} times** faster.\n"
     record(f"Speed: {options.data.name}", text)
 
 

@@ -311,8 +311,9 @@ def test_an_unwritable_place_is_found_before_any_work(train, data, tmp_path):
 
 def test_an_interrupted_command_leaves_with_130(weights, data, tmp_path):
     words = ["train", str(data), "--backbone", "tiny", "--weights", str(weights), "-o", str(tmp_path / "run")]
-    slow = "import headstart.features.extract as e, time; o = e.read\ndef read(p): time.sleep(0.2); return o(p)\ne.read = read"
-    code = f"import sys; sys.argv = ['headstart', *{words!r}]\n{slow}\nfrom headstart.cli import main; main()"
+    slow = "import headstart.features.extract as e, time\nold = e.read\ndef read(p): time.sleep(0.2); return old(p)"
+    run = "e.read = read\nfrom headstart.cli import main; main()"
+    code = f"import sys; sys.argv = ['headstart', *{words!r}]\n{slow}\n{run}"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     time.sleep(2.0)
     process.send_signal(signal.SIGINT)

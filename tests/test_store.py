@@ -45,7 +45,7 @@ def test_another_recipe_has_other_vectors():
     assert contents({**RECIPE, "precision": "bf16"}, [1]) == {}
 
 
-def test_what_was_flushed_survives_a_kill(tmp_path):
+def test_what_was_flushed_survives_a_kill():
     context = multiprocessing.get_context("fork")
     process = context.Process(target=_write_until_killed)
     process.start()

@@ -67,7 +67,7 @@ _HOMES = {
     "train": "workflow",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605 - the names of the table
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,158 +1,161 @@
 """The commands: parse, call, print. The only module that prints, configures logging, and exits."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Any, TextIO, TypeVar
 
-import typer
+import click
 
 from headstart import __version__
 from headstart.errors import HeadstartError, UsageError
 
 # Rooms are imported inside the commands: `headstart --help` must not wait for NumPy, let alone torch.
 
-app = typer.Typer(
-    name="headstart",
-    help="From a folder of labelled pictures to an image classifier that you can trust.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 INTERRUPTED = 130
 
+Command = TypeVar("Command", bound=Callable[..., object])
+FilePath = click.Path(path_type=Path)
 
-class Fit(StrEnum):
-    """How pictures of other shapes are fitted to the backbone's input."""
-
-    crop = "crop"
-    squish = "squish"
-    pad = "pad"
-
-
-class Device(StrEnum):
-    """Where the backbone runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
+data_argument = click.argument("data", type=FilePath)
+model_argument = click.argument("model", type=FilePath)
+group_by_option = click.option(
+    "--group-by",
+    metavar="COLUMN|PATTERN",
+    help="Keep pictures together that share a manifest's column, or what a regular expression finds in their paths.",
+)
+keep_leaks_option = click.option(
+    "--keep-leaks", is_flag=True, help="Keep training pictures that also stand in the given test."
+)
 
 
-class Precision(StrEnum):
-    """The arithmetic of the backbone."""
+def where_it_runs(command: Command) -> Command:
+    """The options that say where the backbone runs, and in which arithmetic."""
+    device = click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+        default="auto",
+        show_default=True,
+        help="Where the backbone runs; auto: a CUDA GPU if there is one, else the CPU.",
+    )
+    precision = click.option(
+        "--precision",
+        type=click.Choice(["auto", "f32", "bf16"]),
+        default="auto",
+        show_default=True,
+        help="Its arithmetic; auto: bf16 where the hardware has it.",
+    )
+    return device(precision(command))
 
-    auto = "auto"
-    f32 = "f32"
-    bf16 = "bf16"
 
-
-class Format(StrEnum):
-    """How predictions are written."""
-
-    table = "table"
-    csv = "csv"
-    jsonl = "jsonl"
-
-
-def _settings(context: typer.Context, path: Path | None) -> Path | None:
+def _read_settings(context: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Take defaults for the command's options from a TOML file; the command line wins."""
     if path is None:
-        return None
+        return
     import tomllib
 
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read the settings file {path}: {error}") from error
-    known = {option.name: option for option in context.command.params if option.name not in (None, "config", "data")}
+    known = {option.name for option in context.command.params if isinstance(option, click.Option)} - {"config"}
     for key in values:
         if key.replace("-", "_") not in known:
             raise UsageError(f"unknown setting '{key}' in {path}. Known: {', '.join(sorted(map(str, known)))}.")
     context.default_map = {key.replace("-", "_"): value for key, value in values.items()}
-    return path
 
 
-Data = Annotated[
-    Path, typer.Argument(help="Class folders, split folders, a CSV/Parquet/JSON Lines manifest, or a zip/tar.")
-]
-Model = Annotated[Path, typer.Argument(help="A run folder, or its model/.")]
-DeviceOption = Annotated[Device, typer.Option(help="Where the backbone runs.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="Its arithmetic; auto: bf16 where the hardware has it.")]
-GroupBy = Annotated[
-    str | None,
-    typer.Option(help="A manifest's column, or a regular expression on paths: pictures of a group stay in one part."),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option(help="A TOML file with any of these options.", is_eager=True, callback=_settings),
-]
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="headstart")
+def app() -> None:
+    """From a folder of labelled pictures to an image classifier that you can trust."""
 
 
 @app.command()
-def train(
-    data: Data,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The run folder.  [default: runs/NAME]")] = None,
-    backbone: Annotated[str, typer.Option(help="Any timm classifier, or torchvision/NAME.")] = "tf_efficientnet_lite0",
-    weights: Annotated[Path | None, typer.Option(help="The backbone's weights: safetensors or a state dict.")] = None,
-    fit: Annotated[Fit | None, typer.Option(help="For pictures of other shapes.  [default: the backbone's]")] = None,
-    test: Annotated[
-        str, typer.Option(help="Fraction of the pictures to hold out, or a folder that holds them.")
-    ] = "0.2",
-    group_by: GroupBy = None,
-    seed: Annotated[int, typer.Option(help="Draws the split.", min=0)] = 0,
-    balanced: Annotated[bool, typer.Option("--balanced", help="Weigh classes equally, however many pictures.")] = False,
-    keep_leaks: Annotated[
-        bool, typer.Option("--keep-leaks", help="Keep training pictures that also stand in the given test.")
-    ] = False,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
-    config: Config = None,
-) -> None:
-    """Train a classifier on a folder of labelled pictures."""
-    from headstart import progress, terminal, workflow
-    from headstart.delivery import run_folder
+@data_argument
+@click.option("--output", "-o", type=FilePath, help="The run folder.  [default: runs/NAME]")
+@click.option(
+    "--backbone", default="tf_efficientnet_lite0", show_default=True, help="Any timm classifier, or torchvision/NAME."
+)
+@click.option("--weights", type=FilePath, help="The backbone's weights: safetensors or a PyTorch state dict.")
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "squish", "pad"]),
+    help="For pictures of other shapes.  [default: the backbone's]",
+)
+@click.option(
+    "--test",
+    default="0.2",
+    show_default=True,
+    metavar="FRACTION|DIR",
+    help="How many pictures to hold out, or a folder that holds them.",
+)
+@group_by_option
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws the split.")
+@click.option("--balanced", is_flag=True, help="Weigh classes equally, however many pictures each has.")
+@keep_leaks_option
+@where_it_runs
+@click.option(
+    "--config",
+    type=FilePath,
+    is_eager=True,
+    expose_value=False,
+    callback=_read_settings,
+    help="A TOML file of options.",
+)
+def train(data: Path, output: Path | None, test: str, **chosen: Any) -> None:
+    """Train a classifier on the labelled pictures in DATA.
 
-    options = run_folder.TrainOptions(
-        backbone=backbone,
-        weights=weights,
-        fit=fit.value if fit else None,
-        test=_test(test),
-        group_by=group_by,
-        seed=seed,
-        balanced=balanced,
-        keep_leaks=keep_leaks,
-        device=device.value,
-        precision=precision.value,
-    )
-    run = workflow.train(data, output, options, progress.for_stream())
+    DATA is a folder of class folders, a folder of split folders (train, val, test), a CSV, Parquet or JSON Lines
+    manifest (path,label[,split][,group]), or a zip or tar archive of one of these.
+    """
+    from headstart import progress, terminal, workflow
+    from headstart.delivery.run_folder import TrainOptions
+
+    options = TrainOptions(test=_test(test), **chosen)
+    run = workflow.train(data, output, options, progress.on_standard_error())
     _print(terminal.run_lines(run))
 
 
 @app.command()
+@model_argument
+@click.argument("pictures", nargs=-1, required=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "jsonl"]),
+    default="table",
+    show_default=True,
+    help="How to write the answers.",
+)
+@click.option("--output", "-o", type=FilePath, help="Write the answers to this file.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes the table shows."
+)
+@click.option("--sheet", type=FilePath, help="Draw the pictures with their predictions into this PNG.")
+@where_it_runs
 def predict(
-    model: Model,
-    pictures: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for paths on standard input.")],
-    format: Annotated[Format, typer.Option(help="How to write the answers.")] = Format.table,  # noqa: A002
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the answers to this file.")] = None,
-    top: Annotated[int, typer.Option(help="How many classes to show in the table.", min=1)] = 3,
-    sheet: Annotated[Path | None, typer.Option(help="Draw the pictures with their predictions into this PNG.")] = None,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
+    model: Path,
+    pictures: tuple[str, ...],
+    form: Any,
+    output: Path | None,
+    top: int,
+    sheet: Path | None,
+    **engine: Any,
 ) -> None:
-    """Say what is in pictures, with calibrated probabilities."""
+    """Say what is in PICTURES, with calibrated probabilities.
+
+    MODEL is a run folder or its model/. PICTURES are files, folders, globs, or - for paths on standard input.
+    """
     from headstart.delivery import answers, artefact
     from headstart.delivery import sheet as sheets
 
-    predictor = artefact.load(model, device.value, precision.value)
+    predictor = artefact.load(model, **engine)
     unreadable = 0
     tiles: list[sheets.Tile] = []
     with _opened(output) as stream:
-        write = answers.writer(format.value, stream, predictor.classes, top)
+        write = answers.writer(form, stream, predictor.classes, top)
         for said in predictor.stream(answers.expand(pictures, sys.stdin)):
             write(said)
             if said.error is not None:
@@ -167,41 +170,38 @@ def predict(
 
 
 @app.command()
-def evaluate(
-    model: Model,
-    data: Data,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write metrics.json and predictions.csv into this folder.")
-    ] = None,
-    allow_training_pictures: Annotated[
-        bool, typer.Option("--allow-training-pictures", help="Only warn about pictures that the model learnt from.")
-    ] = False,
-    device: DeviceOption = Device.auto,
-    precision: PrecisionOption = Precision.auto,
-) -> None:
-    """Measure a classifier on labelled pictures that it has not seen."""
+@model_argument
+@data_argument
+@click.option(
+    "--output", "-o", type=FilePath, help="Write metrics.json, predictions.csv, problems.csv into this folder."
+)
+@click.option("--allow-training-pictures", is_flag=True, help="Only warn about pictures that the model learnt from.")
+@where_it_runs
+def evaluate(model: Path, data: Path, output: Path | None, allow_training_pictures: bool, **engine: Any) -> None:
+    """Measure the classifier MODEL on the labelled pictures in DATA, which it must not have seen."""
     from headstart import progress, terminal, workflow
     from headstart.delivery import artefact, run_folder
 
-    predictor = artefact.load(model, device.value, precision.value)
-    measured = workflow.measure(predictor, data, allow_seen=allow_training_pictures, progress=progress.for_stream())
+    predictor = artefact.load(model, **engine)
+    measured = workflow.measure(
+        predictor, data, allow_seen=allow_training_pictures, progress=progress.on_standard_error()
+    )
     if output is not None:
         run_folder.write_measured(output, measured.trial, measured.dataset.problems)
-    _print(terminal.measured_lines(measured, measured.dataset.root))
+    _print(terminal.measured_lines(measured))
 
 
 @app.command()
-def check(
-    data: Data,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write problems.csv into this folder.")] = None,
-    group_by: GroupBy = None,
-    keep_leaks: Annotated[bool, typer.Option("--keep-leaks", help="As for train.")] = False,
-) -> None:
-    """Say what is in a folder of pictures and what is wrong with it; nothing is trained."""
+@data_argument
+@click.option("--output", "-o", type=FilePath, help="Write problems.csv into this folder.")
+@group_by_option
+@keep_leaks_option
+def check(data: Path, output: Path | None, group_by: str | None, keep_leaks: bool) -> None:
+    """Say what is in DATA and what is wrong with it; nothing is trained."""
     from headstart import progress, terminal, workflow
     from headstart.delivery import run_folder
 
-    checked = workflow.check(data, group_by=group_by, keep_leaks=keep_leaks, progress=progress.for_stream())
+    checked = workflow.check(data, group_by=group_by, keep_leaks=keep_leaks, progress=progress.on_standard_error())
     if output is not None:
         run_folder.write_checked(output, checked.dataset.problems)
     _print(terminal.check_lines(checked, data))
@@ -211,32 +211,30 @@ def check(
 
 @app.command()
 def backbones() -> None:
-    """List the backbones that can be used and where their weights are."""
+    """List the backbones that can be used, and where their weights are."""
     from headstart import terminal
 
     _print(terminal.backbone_lines())
 
 
 @app.command()
-def demo(
-    photos: Annotated[
-        str | None, typer.Option(help="Download real photos instead: eurosat, imagenette or textures.")
-    ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The run folder.")] = Path("runs/demo"),
-) -> None:
+@click.option("--photos", metavar="SET", help="Download real photos instead: eurosat, imagenette or textures.")
+@click.option("--output", "-o", type=FilePath, default=Path("runs/demo"), show_default=True, help="The run folder.")
+def demo(photos: str | None, output: Path) -> None:
     """Run the main job from start to finish on a small real set: pictures, training, report, prediction."""
     from headstart import demonstration, progress, terminal, workflow
 
-    data = demonstration.digits() if photos is None else demonstration.photos(photos)
-    sys.stdout.write(f"The pictures: {data}\n\n$ headstart train {data} -o {output}\n")
-    run = workflow.train(data, output, progress=progress.for_stream())
+    shown = progress.on_standard_error()
+    data = demonstration.digits(shown) if photos is None else demonstration.photos(photos)
+    _print([f"$ headstart train {data} -o {output}"])
+    run = workflow.train(data, output, progress=shown)
     _print(terminal.run_lines(run))
-    sys.stdout.write("\n")
-    _print(demonstration.show(run))
+    _print(["", *demonstration.show(run)])
 
 
-cache = typer.Typer(help="Show or shrink the cache.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(cache, name="cache")
+@app.group()
+def cache() -> None:
+    """Show or shrink the cache."""
 
 
 @cache.command("info")
@@ -248,14 +246,13 @@ def cache_info() -> None:
 
 
 @cache.command("prune")
-def cache_prune(
-    gigabytes: Annotated[float, typer.Option(help="What may stay.", min=0.0)] = 20.0,
-) -> None:
+@click.option("--gigabytes", type=click.FloatRange(min=0), default=20.0, show_default=True, help="What may stay.")
+def cache_prune(gigabytes: float) -> None:
     """Delete the features that were not used for longest."""
     from headstart.features import store
 
     freed = store.prune(int(gigabytes * 1024**3))
-    sys.stdout.write(f"freed {freed / 1024**2:,.1f} MB\n")
+    _print([f"freed {freed / 1024**2:,.1f} MB"])
 
 
 @cache.command("clear")
@@ -264,42 +261,29 @@ def cache_clear() -> None:
     from headstart import storage
 
     freed = storage.clear_cache()
-    sys.stdout.write(f"freed {freed / 1024**2:,.1f} MB in {storage.cache_folder()}\n")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        sys.stdout.write(f"headstart {__version__}\n")
-        raise typer.Exit
-
-
-@app.callback()
-def _common(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
-) -> None:
-    """Say what all commands share."""
+    _print([f"freed {freed / 1024**2:,.1f} MB in {storage.cache_folder()}"])
 
 
 def main() -> None:
     """Run the command line; a HeadstartError becomes one message, never a traceback."""
-    with _clear_exit():
-        app(standalone_mode=True)
-
-
-@contextmanager
-def _clear_exit() -> Iterator[None]:
     try:
-        yield
+        app(standalone_mode=False)
     except HeadstartError as error:
-        _warn(f"error: {error}")
-        sys.exit(error.exit_status)
-    except SystemExit as left:
-        if left.code == INTERRUPTED:
-            _warn("interrupted: what was embedded is kept; run the same command again to go on.")
-        raise
+        _leave(f"error: {error}", error.exit_status)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _leave("interrupted: what was embedded is kept; run the same command again to go on.", INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()
+        sys.stderr.close()  # whoever read our output has gone; so do we, quietly
         sys.exit(1)
+    sys.exit(0)
+
+
+def _leave(message: str, status: int) -> None:
+    _warn(message)
+    sys.exit(status)
 
 
 def _test(text: str) -> float | Path:
@@ -332,4 +316,6 @@ def _warn(message: str) -> None:
 
 
 def _print(lines: Iterable[str]) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()

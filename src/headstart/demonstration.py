@@ -7,6 +7,7 @@ from headstart.delivery import artefact, sheet
 from headstart.delivery.answers import tile
 from headstart.delivery.run_folder import Run
 from headstart.errors import DataError, UsageError
+from headstart.progress import SILENT, Progress
 from headstart.storage import cache_folder, folder_written_atomically
 
 ENLARGED = 64  # pixels; the scans are 8 x 8
@@ -14,20 +15,22 @@ SHOWN = 20
 PHOTOS = ("eurosat", "imagenette", "textures")
 
 
-def digits() -> Path:
+def digits(progress: Progress = SILENT) -> Path:
     """A folder of 1,797 handwritten digits, 8 x 8 scans of the UCI collection, as PNG files in class folders."""
+    folder = cache_folder() / "demo" / "digits"
+    if folder.is_dir():
+        return folder
     from PIL import Image
     from sklearn.datasets import load_digits  # seconds
 
-    folder = cache_folder() / "demo" / "digits"
-    if not folder.is_dir():
-        scans = load_digits()
-        with folder_written_atomically(folder) as temporary:
-            for number, (scan, label) in enumerate(zip(scans.images, scans.target, strict=True)):
-                place = temporary / str(label)
-                place.mkdir(exist_ok=True)
-                ink = Image.fromarray((255 - scan * (255 / 16)).astype("uint8"))
-                ink.resize((ENLARGED, ENLARGED), Image.Resampling.BICUBIC).save(place / f"{number:04}.png")
+    scans = load_digits()
+    with folder_written_atomically(folder) as temporary, progress.stage("scans", len(scans.target)) as advance:
+        for number, (scan, label) in enumerate(zip(scans.images, scans.target, strict=True)):
+            place = temporary / str(label)
+            place.mkdir(exist_ok=True)
+            ink = Image.fromarray((255 - scan * (255 / 16)).astype("uint8"))
+            ink.resize((ENLARGED, ENLARGED), Image.Resampling.BICUBIC).save(place / f"{number:04}.png")
+            advance()
     return folder
 
 

@@ -70,6 +70,7 @@ class BarProgress(Progress):
             yield lambda count=1: bar.advance(task, count)
 
 
-def for_stream(stream: TextIO = sys.stderr) -> Progress:
-    """The progress that suits `stream`: a bar on a terminal, lines elsewhere."""
+def on_standard_error() -> Progress:
+    """The progress that suits standard error: a bar on a terminal, lines elsewhere."""
+    stream = sys.stderr
     return BarProgress() if stream.isatty() else LineProgress(stream)

@@ -36,14 +36,14 @@ def run_lines(run: Run) -> Iterator[str]:
     yield f"  headstart predict {shlex.quote(str(run.folder))} PICTURES..."
 
 
-def measured_lines(measured: Measured, root: Path) -> Iterator[str]:
+def measured_lines(measured: Measured) -> Iterator[str]:
     """What `evaluate` found."""
     if measured.seen:
         yield f"WARNING: the model learnt from {measured.seen} of these pictures; the numbers flatter it"
     evaluation = measured.trial.evaluation
     yield str(evaluation)
     yield f"macro F1 {evaluation.macro_f1}, log loss {evaluation.log_loss}, calibration error {evaluation.ece}"
-    yield from _trial_lines(measured.trial, root)
+    yield from _trial_lines(measured.trial, measured.dataset.root)
     yield from _problem_lines(measured.dataset.problems)
 
 

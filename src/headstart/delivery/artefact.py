@@ -51,7 +51,8 @@ def save(folder: Path, classifier: Classifier, self_check: NDArray[np.float32], 
         self_check: float32 [d], the features of `check_pattern`, from the engine that trained.
         card: the model card, in Markdown.
     """
-    from safetensors.numpy import load_file, save as serialise
+    from safetensors.numpy import load_file
+    from safetensors.numpy import save as serialise
 
     backbone = classifier.backbone
     head: dict[str, NDArray[Any]] = {
@@ -119,7 +120,7 @@ def check_pattern(preprocess: Preprocess) -> NDArray[np.uint8]:
     """The generated picture uint8 [height, width, 3] that every model is asked about when it is loaded."""
     rows, columns, channels = np.ogrid[: preprocess.height, : preprocess.width, :3]
     pattern = rows * (channels + 2) + columns * (5 - channels) + rows * columns // 16
-    return (pattern % 256).astype(np.uint8)
+    return np.asarray(pattern % 256, dtype=np.uint8)
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

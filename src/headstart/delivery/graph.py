@@ -32,4 +32,4 @@ def with_head(
     del graph.output[:]
     graph.output.extend([*outputs, features])
     helper.set_model_props(model, {"classes": json.dumps(list(classes), ensure_ascii=False)})
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))

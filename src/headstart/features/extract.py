@@ -90,8 +90,8 @@ def embed_picture(pixels: NDArray[np.uint8], backbone: Backbone, plan: EnginePla
     """Features float32 [d] of one picture uint8 [height, width, 3] that is already preprocessed, stored alike."""
     digest = sha256(pixels.tobytes()).hexdigest()
     with Store(recipe(backbone, plan), backbone.dimension) as store:
-        for _, vector in store.get([digest]):
-            return vector
+        for _, stored in store.get([digest]):
+            return stored
         vector: NDArray[np.float32] = plan.load(backbone).embed(pixels[None])[0]
         store.put(digest, vector, {})
         return vector

@@ -114,7 +114,7 @@ def to_onnx(network: Network, preprocess: Preprocess) -> bytes:
             verbose=False,
         )
     assert program is not None
-    return program.model_proto.SerializeToString(deterministic=True)
+    return bytes(program.model_proto.SerializeToString(deterministic=True))
 
 
 def embed(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -256,7 +256,7 @@ def _classifier_name(known: NetworkFacts, network: nn.Module) -> str:
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise BackboneError(f"{known.architecture} cannot be a backbone: it has no linear classifier.")
-    return linear[-1]
+    return str(linear[-1])
 
 
 def _replace(parent: nn.Module, leaf: str) -> None:

@@ -26,7 +26,8 @@ class Novelty:
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Scores float64 [n] of `features` float32 [n, d]."""
-        return np.sqrt(_squared_distances(features, self.centres).min(axis=1)) / self.radius
+        nearest: NDArray[np.float64] = _squared_distances(features, self.centres).min(axis=1)
+        return np.sqrt(nearest) / self.radius
 
 
 def fit_novelty(
@@ -41,7 +42,7 @@ def fit_novelty(
         folds: int [n], fold numbers; pictures of fold -1 are never held out.
     """
     sums, counts = _class_sums(vectors, rows, labels, int(labels.max()) + 1)
-    distances = []
+    distances: list[NDArray[np.float64]] = []
     for fold in np.unique(folds[folds >= 0]):
         out = folds == fold
         fold_sums, fold_counts = _class_sums(vectors, rows[out], labels[out], len(counts))
@@ -67,7 +68,7 @@ def _squared_distances(features: NDArray[np.float32], centres: NDArray[np.float3
     """||x - c||^2 float64 [n, k], through the binomial formula; rounding below zero is cut off."""
     x, c = features.astype(np.float64), centres.astype(np.float64)
     squared = (x**2).sum(axis=1)[:, None] - 2 * x @ c.T + (c**2).sum(axis=1)
-    return np.maximum(squared, 0.0)
+    return np.asarray(np.maximum(squared, 0.0))
 
 
 def _blocks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
