@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from headstart.features.backbones import load_backbone
-from headstart.features.engines import core_count, plan_engine
+from headstart.features.engines import plan_engine
 from headstart.features.extract import extract
+from headstart.parallel import core_count
 from headstart.pictures.decode import PictureError, decode
 from headstart.pictures.scan import scan
 from headstart.storage import cache_folder

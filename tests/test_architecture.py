@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "headstart"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # The order in which a picture walks through the house; a module may import from its own room and from earlier ones.
-ROOMS = ["errors", "storage", "progress", "pictures", "features", "learning", "judging", "delivery"]
+ROOMS = ["errors", "storage", "parallel", "progress", "pictures", "features", "learning", "judging", "delivery"]
 LATE = ["workflow", "terminal", "demonstration", "cli", "__main__"]
 ORDER = {name: number for number, name in enumerate(ROOMS + LATE)}
 

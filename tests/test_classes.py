@@ -77,6 +77,8 @@ def test_test_pictures_of_unknown_classes_are_left_out() -> None:
     dataset = dataset_of(parts | {("test", "cats"): 1})
     checked = check_classes(dataset)
     assert checked.problems == (
+        Problem("Dogs/", "empty_class", "none of its training pictures can be used", "left out"),
+        Problem("owls/", "empty_class", "none of its training pictures can be used", "left out"),
         Problem("val/owls/0", "ignored", "the training part has no class 'owls'", "left out"),
         Problem("test/Dogs/0", "ignored", "the training part has no class 'Dogs'", "left out"),
     )

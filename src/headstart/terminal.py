@@ -24,6 +24,9 @@ def run_lines(run: Run) -> Iterator[str]:
     yield f"          macro F1 {run.evaluation.macro_f1}, log loss {run.evaluation.log_loss}"
     yield from _trial_lines(run.trial, run.examples.dataset.root)
     yield from _problem_lines(run.problems)
+    for problem in run.problems:
+        if problem.kind == "empty_class":
+            yield f"WARNING: the classifier does not know {problem.path.rstrip('/')}: {problem.detail}"
     if solved.fitted.at_edge:
         yield f"note: the best strength, {solved.fitted.strength:g}, is the last one of the grid"
     if solved.calibration.at_bound:

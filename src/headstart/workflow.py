@@ -11,12 +11,13 @@ from headstart.delivery.predictor import Predictor
 from headstart.delivery.run_folder import Run, TrainOptions
 from headstart.errors import DataError
 from headstart.features.backbones import Backbone, load_backbone
-from headstart.features.engines import EnginePlan, core_count, plan_engine
+from headstart.features.engines import EnginePlan, plan_engine
 from headstart.features.extract import embed_picture, extract
 from headstart.judging.evaluation import evaluate
 from headstart.judging.trial import Trial, try_classifier
 from headstart.learning.examples import Examples
 from headstart.learning.solve import solve
+from headstart.parallel import core_count
 from headstart.pictures.classes import check_classes, check_names
 from headstart.pictures.dataset import Dataset
 from headstart.pictures.duplicates import groups, resolve

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from headstart.errors import UsageError
 from headstart.features.backbones import Backbone
 from headstart.features.openvino_engine import OpenVinoEngine, Precision, cpu_precision
+from headstart.parallel import core_count
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DEVICES: tuple[Device, ...] = get_args(Device)
@@ -50,7 +51,7 @@ class TorchEngine:
         """See `Engine.embed`."""
         import torch
 
-        batch = torch.from_numpy(pixels)
+        batch = torch.tensor(pixels)
         if self.device == "cuda":
             batch = batch.pin_memory()
         with torch.inference_mode():
@@ -117,13 +118,6 @@ def _choose_device(device: Device) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def core_count() -> int:
-    """The number of processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _has_windows_driver() -> bool:

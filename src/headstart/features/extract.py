@@ -1,30 +1,27 @@
 """(Dataset, backbone, store) -> features: embed what is missing, gather the rest."""
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.features.backbones import Backbone
-from headstart.features.engines import Engine, EnginePlan, core_count
+from headstart.features.engines import Engine, EnginePlan
 from headstart.features.preprocess import Preprocess
 from headstart.features.store import Store
+from headstart.parallel import core_count, in_order
 from headstart.pictures.dataset import Dataset, Problem, Sample
 from headstart.pictures.decode import Facts, PictureError, decode
 from headstart.pictures.inspect import picture_problem, read
 from headstart.progress import SILENT, Progress
 
 AHEAD = 16  # pictures decoded ahead of the engine, for each thread
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -162,23 +159,6 @@ def _embed_batch(work: tuple[Engine | None, list[Prepared]]) -> list[Prepared]:
         return items
     vectors = iter(engine.embed(np.stack(pixels)))
     return [item if item.pixels is None else replace(item, pixels=None, vector=next(vectors)) for item in items]
-
-
-def in_order(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
-) -> Iterator[Result]:
-    """`function` of each item, in order, computed by `pool` at most `ahead` items before they are asked for."""
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def _gather(store: Store, digests: tuple[str, ...]) -> tuple[NDArray[np.float32], set[str]]:

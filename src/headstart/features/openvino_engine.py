@@ -40,7 +40,11 @@ class OpenVinoEngine:
         requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(threads):
             requests.put(compiled.create_infer_request())
-        return OpenVinoEngine(requests)
+        engine = OpenVinoEngine(requests)
+        # The first call ever must come from one thread alone: OpenVINO's Python binding initialises itself in it, under
+        # a C++ guard and Python's lock, and two threads that take these in opposite order wait for each other forever.
+        engine.embed(np.zeros(tuple(compiled.input(0).shape), dtype=np.uint8))
+        return engine
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Engine.embed`."""

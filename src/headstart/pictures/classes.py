@@ -33,11 +33,12 @@ def check_classes(dataset: Dataset, *, scanned: Collection[str] = ()) -> Dataset
         DataError: no picture is left; there is only one class; a class has too few different pictures, or
             too few groups, to be learned and tested.
     """
-    lost = sorted(set(scanned) - set(dataset.classes))
-    problems = [Problem(f"{label}/", "empty_class", "none of its pictures can be used", "left out") for label in lost]
     is_given = not all(_trains(sample) for sample in dataset.samples)
     training = [sample for sample in dataset.samples if _trains(sample)]
     classes = sorted({sample.label for sample in training})
+    detail = f"none of its {'training ' if is_given else ''}pictures can be used"
+    lost = sorted({*scanned, *dataset.classes} - set(classes))
+    problems = [Problem(f"{label}/", "empty_class", detail, "left out") for label in lost]
     _refuse_too_few_classes(dataset, classes, is_given)
     dataset, strangers = _without_strangers(dataset, frozenset(classes))
     _refuse_small_classes(dataset, LEAST_GIVEN if is_given else LEAST_DRAWN, "training " if is_given else "")

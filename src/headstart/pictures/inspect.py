@@ -2,13 +2,12 @@
 
 import os
 import stat
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+from headstart.parallel import in_order
 from headstart.pictures.dataset import Dataset, Problem, Sample
 from headstart.pictures.decode import PictureError, TooLarge, Unreadable, decode
 from headstart.progress import SILENT, Progress
@@ -30,7 +29,7 @@ def inspect(dataset: Dataset, *, progress: Progress = SILENT, threads: int = 2) 
     problems: list[Problem] = []
     with progress.stage("pictures", len(dataset.samples)) as advance, ThreadPoolExecutor(threads) as pool:
         work = ((dataset.locate(sample), sample) for sample in dataset.samples)
-        for outcome in _in_order(pool, work, _AHEAD * threads):
+        for outcome in in_order(pool, _look_at, work, _AHEAD * threads):
             if isinstance(outcome, Problem):
                 problems.append(outcome)
             else:
@@ -65,22 +64,8 @@ def picture_problem(sample: Sample, error: PictureError | OSError) -> Problem:
     return Problem(sample.path, "unreadable", f"cannot be read: {error.strerror or error}", "left out")
 
 
-def _in_order(pool: ThreadPoolExecutor, work: Iterable[tuple[Path, Sample]], window: int) -> Iterator[Sample | Problem]:
-    """The outcomes in the order of the work, of which at most `window` pieces are under way."""
-    running: deque[Future[Sample | Problem]] = deque()
-    try:
-        for path, sample in work:
-            running.append(pool.submit(_look_at, path, sample))
-            if len(running) >= window:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-    finally:
-        for future in running:
-            future.cancel()
-
-
-def _look_at(path: Path, sample: Sample) -> Sample | Problem:
+def _look_at(work: tuple[Path, Sample]) -> Sample | Problem:
+    path, sample = work
     try:
         data, digest = read(path)
         decode(data, at_least=_SMALL)

@@ -1,0 +1,136 @@
+"""The training rows, scaled and turned onto the eigenvectors of their covariance."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.parallel import core_count
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Real = NDArray[np.floating[Any]]  # float32 or float64, as far as a fit has come
+Integers = NDArray[np.intp]
+Scaling = Literal["centred", "standardised"]
+Block = tuple[slice, int]  # places among the rotated rows, and the fold that they all belong to
+
+BLOCK_ROWS, BLOCK_NUMBERS = 512, 2**22
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a head is fitted to; row i of the training set is `vectors[rows[i]]`.
+
+    `vectors` float32 [N, d], finite where used; `rows` int [n], positions in `vectors`; `labels` int [n] in
+    0..classes-1; `folds` int [n]: the fold that holds the row out, or -1 for a row that every fold trains on.
+    """
+
+    vectors: Float32
+    rows: Integers
+    labels: Integers
+    folds: Integers
+    classes: int
+
+
+def slices(count: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
+    """Cut 0..count into slices of at most `size`."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """u = (x - mean) / divisor: `mean`, `divisor` float64 [d]; the divisor of a constant column is infinite."""
+
+    mean: Float64
+    divisor: Float64
+
+    def apply(self, vectors: Float32) -> Float64:
+        """The scaled features, float64 [n, d], of `vectors` [n, d]."""
+        return np.asarray((vectors - self.mean) / self.divisor)
+
+
+def _measure_scale(vectors: Float32, rows: Integers, scaling: Scaling) -> Scale:
+    """The scale under which the mean squared norm of the rows is one (zero if all rows are equal)."""
+    parts = [rows[part] for part in slices(len(rows))]
+    mean = sum(vectors[part].sum(axis=0, dtype=np.float64) for part in parts) / len(rows)
+    variance = sum(((vectors[part] - mean) ** 2).sum(axis=0) for part in parts) / len(rows)
+    deviation = np.sqrt(variance)
+    varies = deviation > np.finfo(np.float32).eps * np.abs(mean)  # the rest is rounding
+    if scaling == "centred":
+        deviation = np.full_like(deviation, np.sqrt(variance[varies].sum()))
+    else:
+        deviation = deviation * np.sqrt(varies.sum())
+    return Scale(mean, np.where(varies, deviation, np.inf))
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """The training rows in the eigenbasis, in the order of their folds.
+
+    `values` float32 [n, r + 1]: coordinates by falling eigenvalue, then a column of ones for the bias; `order`
+    int [n]: the training row at each place; `blocks`: (slice of places, fold), each block within one fold;
+    `unrotate` takes weights [k, r] on coordinates back to weights on the scaled features, [k, d]. `pool` is for
+    work on the blocks; its threads end with this record.
+    """
+
+    values: Float32
+    order: Integers
+    blocks: tuple[Block, ...]
+    scale: Scale
+    unrotate: Callable[[Float64], Float64]
+    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(core_count()))
+
+
+def rotate(training: TrainingSet, scaling: Scaling) -> Rotated:
+    """Scale and rotate the training rows; the only copy of them that is ever made."""
+    order = np.argsort(training.folds, kind="stable")
+    rows, folds = training.rows[order], training.folds[order]
+    scale = _measure_scale(training.vectors, rows, scaling)
+    rotate = _rotate_few if len(rows) <= training.vectors.shape[1] else _rotate_many
+    values, unrotate = rotate(training.vectors, rows, scale)
+    size = max(64, min(BLOCK_ROWS, BLOCK_NUMBERS // (training.classes * max(1, folds.max() + 1))))
+    starts = np.flatnonzero(np.append(True, np.diff(folds) > 0)).tolist()
+    blocks = tuple(
+        (slice(start + part.start, start + part.stop), int(folds[start]))
+        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True)
+        for part in slices(stop - start, size)
+    )
+    return Rotated(values, order, blocks, scale, unrotate)
+
+
+Rotation = tuple[Float32, Callable[[Float64], Float64]]
+
+
+def _rotate_many(vectors: Float32, rows: Integers, scale: Scale) -> Rotation:
+    """The rotation when rows outnumber columns: eigenvectors of u'u, [d, d]; rotated block by block in place."""
+    n, d = len(rows), vectors.shape[1]
+    values = np.ones((n, d + 1), dtype=np.float32)
+    gram = np.zeros((d, d))
+    for part in slices(n):
+        block = values[part, :d]
+        block[:] = scale.apply(vectors[rows[part]])
+        gram += block.T @ block
+    basis = np.ascontiguousarray(np.linalg.eigh(gram)[1][:, ::-1])
+    rotation = basis.astype(np.float32)
+    for part in slices(n):
+        values[part, :d] = values[part, :d] @ rotation
+    return values, lambda weight: weight @ basis.T
+
+
+def _rotate_few(vectors: Float32, rows: Integers, scale: Scale) -> Rotation:
+    """The rotation when columns outnumber rows: eigenvectors of u u', [n, n], in at most n coordinates.
+
+    Directions below 1e-10 of the largest eigenvalue are rounding (one of them always is: the mean is gone).
+    """
+    scaled = scale.apply(vectors[rows])
+    eigenvalues, left = np.linalg.eigh(scaled @ scaled.T)
+    kept = np.flatnonzero(eigenvalues > 1e-10 * max(eigenvalues[-1], 1e-300))[::-1]
+    lengths = np.sqrt(eigenvalues[kept])
+    values = np.ones((len(rows), len(kept) + 1), dtype=np.float32)
+    values[:, :-1] = left[:, kept] * lengths
+    dual = (left[:, kept] / lengths).T
+    return values, lambda weight: (weight @ dual) @ scaled
