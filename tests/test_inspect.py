@@ -81,11 +81,11 @@ def test_only_a_window_of_pictures_is_under_way(tmp_path: Path, monkeypatch: pyt
     progress = Counting()
     look_at = inspect_module._look_at
 
-    def watched(path: Path, sample: Sample) -> Sample | Problem:
+    def watched(work: tuple[Path, Sample]) -> Sample | Problem:
         nonlocal begun
         begun += 1
-        assert begun - progress.done <= 2 * inspect_module._AHEAD + 1
-        return look_at(path, sample)
+        assert begun - progress.done <= 2 * inspect_module._AHEAD + 2
+        return look_at(work)
 
     monkeypatch.setattr(inspect_module, "_look_at", watched)
     assert len(inspect(scanned, progress=progress, threads=2).samples) == 60

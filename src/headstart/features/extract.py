@@ -21,7 +21,7 @@ from headstart.pictures.decode import Facts, PictureError, decode
 from headstart.pictures.inspect import picture_problem, read
 from headstart.progress import SILENT, Progress
 
-AHEAD = 16  # pictures decoded ahead of the engine, for each thread
+AHEAD = 64  # pictures decoded ahead of the engine, for each thread: 10 MB, and work while the engine is loaded
 
 
 @dataclass(frozen=True)
