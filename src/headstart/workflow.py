@@ -65,7 +65,7 @@ def train(
         dataset = scan(data, group_by=options.group_by, test=options.test_folder)
         check_names(dataset)
     with clock.stage("backbone"):
-        backbone, plan = _backbone(options)
+        backbone, plan = _backbone(options, progress)
     with clock.stage("features"):
         scanned = dataset.classes
         dataset, features = extract(dataset, backbone, plan, progress=progress)
@@ -90,8 +90,8 @@ def train(
     return outcome
 
 
-def _backbone(options: TrainOptions) -> tuple[Backbone, EnginePlan]:
-    backbone = load_backbone(options.backbone, options.weights)
+def _backbone(options: TrainOptions, progress: Progress) -> tuple[Backbone, EnginePlan]:
+    backbone = load_backbone(options.backbone, options.weights, progress=progress)
     if options.fit is not None:
         backbone = replace(backbone, preprocess=backbone.preprocess.with_fit(options.fit))
     return backbone, plan_engine(options.device, options.precision)

@@ -9,9 +9,11 @@ from typing import Any
 from headstart.errors import BackboneError
 from headstart.features import weights as weights_room
 from headstart.features.preprocess import Preprocess
+from headstart.progress import SILENT, Advance, Progress
 from headstart.storage import cache_folder, folder_written_atomically, written_atomically
 
 DEFAULT = "tf_efficientnet_lite0"
+CONVERSION_STEPS = 3
 CONVERSION = 1  # raised when the conversion below changes what it writes
 PARITY_COSINE = 0.9999
 GRAPH, TENSORS, FACTS = "graph.onnx", "model.safetensors", "backbone.json"
@@ -52,7 +54,7 @@ class Backbone:
         return Backbone(**facts, graph=graph, tensors=tensors)
 
 
-def load_backbone(name: str = DEFAULT, weights: Path | None = None) -> Backbone:
+def load_backbone(name: str = DEFAULT, weights: Path | None = None, *, progress: Progress = SILENT) -> Backbone:
     """The backbone `name`, any timm classifier or `torchvision/NAME`, with pretrained weights.
 
     Weights are looked for in this order: the file `weights`; an installed package; the local torch and Hugging
@@ -67,7 +69,8 @@ def load_backbone(name: str = DEFAULT, weights: Path | None = None) -> Backbone:
         folder = _folder(name, weights_room.digest(source))
         if (folder / FACTS).is_file():
             return _read(folder)
-    return _convert(name, source)
+    with progress.stage(f"converting {name}, once", CONVERSION_STEPS) as advance:
+        return _convert(name, source, advance)
 
 
 def _read(folder: Path) -> Backbone:
@@ -75,14 +78,16 @@ def _read(folder: Path) -> Backbone:
     return Backbone.from_json(record, folder / GRAPH, folder / TENSORS)
 
 
-def _convert(name: str, source: Path | None) -> Backbone:
+def _convert(name: str, source: Path | None, advance: Advance) -> Backbone:
     from headstart.features import networks  # imports torch: seconds
 
     known = networks.facts(name)
+    advance()
     if source is None:
         source = weights_room.cached_or_downloaded(name, known.published)
         _remember(name, source)
     network = networks.build(known, source, known.preprocess)
+    advance()
     digest = weights_room.digest(source)
     folder = _folder(name, digest)
     backbone = Backbone(
@@ -104,6 +109,7 @@ def _convert(name: str, source: Path | None) -> Backbone:
     with folder_written_atomically(folder) as temporary:
         save_file(networks.tensors(network), temporary / TENSORS, metadata={"format": "pt"})
         (temporary / GRAPH).write_bytes(networks.to_onnx(network, known.preprocess))
+        advance()
         _prove(network, known.preprocess, temporary / GRAPH)
         (temporary / FACTS).write_text(json.dumps(backbone.to_json(), indent=1), "utf-8")
     return backbone

@@ -97,13 +97,13 @@ def short_digest(digest: str) -> np.uint64:
 def fit_set_floor(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """The probability down to which classes join the prediction set, for a coverage of at least 95 %.
 
-    Split conformal prediction with the score 1 - p(true class) (Sadinle et al. 2019): the floor is
-    1 - the ceil((n + 1) 0.95)-th smallest score. `probabilities` float64 [n, k] must be out-of-fold, of pictures
+    Split conformal prediction with the score 1 - p(true class) (Sadinle et al. 2019): the floor is the
+    ceil((n + 1) 0.95)-th largest probability of a true class. `probabilities` float64 [n, k] must be out-of-fold, of pictures
     with `labels` int [n]. With fewer than 19 pictures the floor is 0: every class is in every set.
     """
     count = len(labels)
     rank = math.ceil((count + 1) * COVERAGE)
     if rank > count:
         return 0.0
-    scores = 1 - probabilities[np.arange(count), labels]
-    return float(1 - np.sort(scores)[rank - 1])
+    of_truth = np.sort(probabilities[np.arange(count), labels])[::-1]
+    return float(of_truth[rank - 1])
