@@ -63,12 +63,16 @@ def test_fractions_and_folds_are_stratified() -> None:
     assert set(result.folds.tolist()) == set(range(5))
 
 
-def test_small_classes_reduce_the_folds() -> None:
+def test_a_small_class_is_held_out_by_some_folds_only() -> None:
     dataset = dataset_of({"cats": 40, "dogs": 3})
     result = split(dataset)
     assert counts_in(dataset, result, TEST)["dogs"] == 1
-    assert set(result.folds.tolist()) == {0, 1}
-    assert counts_in(dataset, result, 0)["dogs"] == counts_in(dataset, result, 1)["dogs"] == 1
+    assert set(result.folds.tolist()) == set(range(5))
+    assert sorted(counts_in(dataset, result, fold)["dogs"] for fold in range(5)) == [0, 0, 0, 1, 1]
+
+
+def test_when_all_classes_are_small_there_are_fewer_folds() -> None:
+    assert set(split(dataset_of({"cats": 3, "dogs": 4})).folds.tolist()) == {0, 1, 2}
 
 
 def test_seeds_differ_and_repeat() -> None:

@@ -42,6 +42,24 @@ def test_a_folder_moved_aside_by_a_killed_process_is_put_back(tmp_path):
     assert not former.exists()
 
 
+def test_what_killed_processes_left_is_removed_and_the_living_are_left_alone(tmp_path):
+    dead, alive = tmp_path / ".run.new-999999999", tmp_path / ".run.new-1"
+    dead.mkdir()
+    alive.mkdir()
+    with storage.folder_written_atomically(tmp_path / "run"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [alive.name, "run"]
+
+
+def test_the_first_of_two_writers_wins(tmp_path):
+    with storage.folder_written_once(tmp_path / "kept") as mine:
+        (mine / "a").write_text("mine")
+        (tmp_path / "kept").mkdir()
+        (tmp_path / "kept" / "a").write_text("theirs")
+    assert (tmp_path / "kept" / "a").read_text() == "theirs"
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
 def test_a_finished_replacement_only_leaves_rubbish_to_remove(tmp_path):
     for name in (".run.former", "run"):
         (tmp_path / name).mkdir()

@@ -276,8 +276,10 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         _leave("interrupted: what was embedded is kept; run the same command again to go on.", INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; so do we, quietly
+        sys.stdout = None  # type: ignore[assignment]  # whoever read our output has gone; so do we, quietly
         sys.exit(1)
+    except OSError as error:
+        _leave(f"error: {error}", 1)
     sys.exit(0)
 
 

@@ -8,7 +8,7 @@ from headstart.delivery.answers import tile
 from headstart.delivery.run_folder import Run
 from headstart.errors import DataError, UsageError
 from headstart.progress import SILENT, Progress
-from headstart.storage import cache_folder, folder_written_atomically
+from headstart.storage import cache_folder, folder_written_once
 
 ENLARGED = 64  # pixels; the scans are 8 x 8
 SHOWN = 20
@@ -24,7 +24,7 @@ def digits(progress: Progress = SILENT) -> Path:
     from sklearn.datasets import load_digits  # seconds
 
     scans = load_digits()
-    with folder_written_atomically(folder) as temporary, progress.stage("scans", len(scans.target)) as advance:
+    with folder_written_once(folder) as temporary, progress.stage("scans", len(scans.target)) as advance:
         for number, (scan, label) in enumerate(zip(scans.images, scans.target, strict=True)):
             place = temporary / str(label)
             place.mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
 """Files that are whole or absent: atomic writes, the cache folder, and one folder replaced by another."""
 
 import errno
+import glob
 import os
 import shutil
 import sys
@@ -64,20 +65,24 @@ def folder_written_atomically(folder: Path) -> Iterator[Path]:
     A former `folder` stays whole until the new one is complete; if the process is killed between the two
     renames, `recover` puts the former one back. Where the block fails, the former one is untouched.
     """
-    with clear_storage_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary_folder(folder) as temporary:
         recover(folder)
-        temporary = folder.with_name(f".{folder.name}.new")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        try:
-            yield temporary
-            for path in temporary.rglob("*"):
-                if path.is_file():
-                    _synchronise(path)
-            _swap(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        yield temporary
+        _synchronise_all(temporary)
+        if folder.exists():
+            folder.rename(_former(folder))
+        temporary.rename(folder)
+        shutil.rmtree(_former(folder), ignore_errors=True)
+
+
+@contextmanager
+def folder_written_once(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder, which becomes `folder` unless another process was first with the same."""
+    with _temporary_folder(folder) as temporary:
+        yield temporary
+        _synchronise_all(temporary)
+        if not folder.exists():
+            temporary.rename(folder)
 
 
 def recover(folder: Path) -> None:
@@ -105,16 +110,47 @@ def clear_cache() -> int:
     return freed
 
 
-def _swap(new: Path, folder: Path) -> None:
-    former = _former(folder)
-    if folder.exists():
-        folder.rename(former)
-    new.rename(folder)
-    shutil.rmtree(former, ignore_errors=True)
+@contextmanager
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`, removed at the end unless it was renamed.
+
+    What processes that were killed left of theirs is removed too.
+    """
+    with clear_storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{glob.escape(folder.name)}.new-*"):
+            if not _is_alive(left.name.rpartition("-")[2]):
+                shutil.rmtree(left, ignore_errors=True)
+        temporary = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_alive(process: str) -> bool:
+    """Whether a process of this number runs; where that cannot be told without harm, it is taken to."""
+    if os.name != "posix" or not process.isdecimal():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _former(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.former")
+
+
+def _synchronise_all(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _synchronise(path)
 
 
 def _synchronise(path: Path) -> None:

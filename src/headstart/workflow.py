@@ -13,6 +13,7 @@ from headstart.errors import DataError
 from headstart.features.backbones import Backbone, load_backbone
 from headstart.features.engines import EnginePlan, plan_engine
 from headstart.features.extract import embed_picture, extract
+from headstart.features.store import prune
 from headstart.judging.evaluation import evaluate
 from headstart.judging.trial import Trial, try_classifier
 from headstart.learning.examples import Examples
@@ -87,6 +88,7 @@ def train(
     with clock.stage("save"):
         outcome = Run(folder, data, options, plan, examples, solved, trial, out_of_fold, clock.seconds)
         run_folder.write(outcome, embed_picture(artefact.check_pattern(backbone.preprocess), backbone, plan))
+        prune()
     return outcome
 
 

@@ -183,7 +183,7 @@ def _config(classifier: Classifier) -> dict[str, Any]:
     backbone, preprocess = classifier.backbone, classifier.backbone.preprocess
     size = min(preprocess.height, preprocess.width)
     return {
-        "architecture": backbone.architecture,
+        "architecture": backbone.architecture.partition(".")[0],  # without the tag of its former weights
         "num_classes": len(classifier.classes),
         "num_features": backbone.dimension,
         "label_names": list(classifier.classes),

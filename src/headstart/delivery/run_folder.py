@@ -3,6 +3,7 @@
 import csv
 import json
 import platform
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -25,7 +26,7 @@ from headstart.learning.examples import Examples
 from headstart.learning.solve import Solved
 from headstart.pictures.dataset import Dataset, Problem
 from headstart.pictures.split import ALWAYS_TRAIN, TEST, Split
-from headstart.storage import clear_storage_errors, folder_written_atomically, recover, written_atomically
+from headstart.storage import clear_storage_errors, folder_written_atomically, recover
 
 FORMAT = 1
 METRICS, PREDICTIONS, SPLIT, PROBLEMS, RUN = (
@@ -122,10 +123,9 @@ def claim(folder: Path) -> None:
     recover(folder)
     if folder.exists() and not _is_run(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise StorageError(f"{folder} exists and is not a run; nothing was touched. Choose another place with -o.")
-    probe = folder.with_name(f".{folder.name}.claim")
-    with written_atomically(probe) as temporary:
-        temporary.touch()
-    probe.unlink()
+    with clear_storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder.parent).close()
 
 
 def earlier_split(folder: Path, options: TrainOptions) -> dict[str, int] | None:

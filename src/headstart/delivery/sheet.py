@@ -14,7 +14,7 @@ from headstart.storage import written_atomically
 
 LIMIT = 200
 CELL, CAPTION, GAP, COLUMNS = 200, 44, 12, 5
-INK, GREY, GREEN, RED = "#1a1a1a", "#777777", "#1b7f3b", "#c22f2f"
+INK, GREY, GREEN, RED, FRAME = "#1a1a1a", "#777777", "#1b7f3b", "#c22f2f", "#dddddd"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def draw(tiles: Sequence[Tile], path: Path) -> None:
     for number, one in enumerate(tiles):
         left, top = GAP + number % columns * step_across, GAP + number // columns * step_down
         sheet.paste(_thumbnail(one.path), (left, top))
+        pen.rectangle((left, top, left + CELL - 1, top + CELL - 1), outline=FRAME)
         _write(pen, (left, top + CELL + 4), one.title, 16, one.colour)
         _write(pen, (left, top + CELL + 25), one.subtitle, 13, GREY)
     with written_atomically(path) as temporary:

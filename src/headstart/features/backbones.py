@@ -10,7 +10,7 @@ from headstart.errors import BackboneError
 from headstart.features import weights as weights_room
 from headstart.features.preprocess import Preprocess
 from headstart.progress import SILENT, Advance, Progress
-from headstart.storage import cache_folder, folder_written_atomically, written_atomically
+from headstart.storage import cache_folder, folder_written_once, written_atomically
 
 DEFAULT = "tf_efficientnet_lite0"
 CONVERSION_STEPS = 3
@@ -106,7 +106,7 @@ def _convert(name: str, source: Path | None, advance: Advance) -> Backbone:
     )
     from safetensors.numpy import save_file
 
-    with folder_written_atomically(folder) as temporary:
+    with folder_written_once(folder) as temporary:
         save_file(networks.tensors(network), temporary / TENSORS, metadata={"format": "pt"})
         (temporary / GRAPH).write_bytes(networks.to_onnx(network, known.preprocess))
         advance()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import StorageError
-from headstart.storage import cache_folder, clear_storage_errors
+from headstart.storage import cache_folder, clear_storage_errors, folder_bytes
 
 SCHEMA = 1
 LIMIT_BYTES = 20 * 1024**3
@@ -134,16 +134,17 @@ def prune(limit_bytes: int = LIMIT_BYTES) -> int:
 
     The recipe used last is never deleted whole: where it alone is above the limit its oldest vectors go.
     """
+    before = total = folder_bytes(_store_folder())
+    if total <= limit_bytes:
+        return 0
     stored = stored_recipes()
-    before = sum(recipe.size_bytes for recipe in stored)
-    total = before
     for recipe in reversed(stored[1:]):
         if total > limit_bytes:
             _delete(recipe.path)
             total -= recipe.size_bytes
     if stored and total > limit_bytes:
         _delete_oldest(stored[0], limit_bytes)
-    return before - sum(recipe.size_bytes for recipe in stored_recipes())
+    return before - folder_bytes(_store_folder())
 
 
 def _delete_oldest(stored: StoredRecipe, limit_bytes: int) -> None:

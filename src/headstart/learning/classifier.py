@@ -98,8 +98,8 @@ def fit_set_floor(probabilities: NDArray[np.float64], labels: NDArray[np.int64])
     """The probability down to which classes join the prediction set, for a coverage of at least 95 %.
 
     Split conformal prediction with the score 1 - p(true class) (Sadinle et al. 2019): the floor is the
-    ceil((n + 1) 0.95)-th largest probability of a true class. `probabilities` float64 [n, k] must be out-of-fold, of pictures
-    with `labels` int [n]. With fewer than 19 pictures the floor is 0: every class is in every set.
+    ceil((n + 1) 0.95)-th largest probability of a true class. `probabilities` float64 [n, k] must be out-of-fold,
+    of pictures with `labels` int [n]. With fewer than 19 pictures the floor is 0: every class is in every set.
     """
     count = len(labels)
     rank = math.ceil((count + 1) * COVERAGE)

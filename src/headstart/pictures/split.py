@@ -67,8 +67,8 @@ def split(
     Parts that the user gave are respected: a given test is the test; a given `val` is the one fold, and the
     samples beside it are always trained on. Otherwise about `test_fraction` of each class is drawn for the
     test, as closely as whole groups allow, with at least one picture of each class that has three groups or
-    more. The other samples are dealt into folds: as many as asked for, but no more than the smallest class
-    has groups, and at least two.
+    more. The other samples are dealt into folds: as many as asked for, but no more than the largest class has
+    groups, and at least two. A class with fewer groups than folds is held out by some of them only.
 
     What is drawn depends on the digests and the seed, not on names or the order of files. A group much larger
     than a class's share of the test is never drawn: the test is then of the smaller groups.
@@ -150,8 +150,8 @@ def deal(training: list[Group], folds: int) -> dict[int, int]:
     if part_of:
         folds = max(part_of.values()) + 1
     else:
-        smallest = min(Counter(label for group in training for label in group.counts).values(), default=folds)
-        folds = min(folds, smallest)
+        largest = max(Counter(label for group in training for label in group.counts).values(), default=folds)
+        folds = min(folds, largest)
     folds = max(folds, 2)
     have: list[Counter[str]] = [Counter() for _ in range(folds)]
     sizes = [0] * folds
