@@ -47,8 +47,8 @@ class LineProgress(Progress):
             if now - last >= SECONDS_BETWEEN_LINES:
                 last = now
                 rate = done / (now - started)
-                left = (total - done) / rate
-                self.stream.write(f"{name}: {done:,} of {total:,}, {rate:.0f}/s, about {left:.0f} s left\n")
+                left = max(0, total - done) / rate
+                self.stream.write(f"{name}: {done:,} of {max(done, total):,}, {rate:.0f}/s, about {left:.0f} s left\n")
                 self.stream.flush()
 
         yield advance
