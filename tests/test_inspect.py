@@ -68,7 +68,7 @@ def test_digests_and_problems(tmp_path: Path, threads: int) -> None:
     ]
     assert all(sample.digest == sha256(contents[sample.path]).hexdigest() for sample in dataset.samples)
     assert dataset.problems == (
-        Problem("cats/007.jpg", "vanished", "the file is no longer there", "left out"),
+        Problem("cats/007.jpg", "vanished", "there is no such file, or no longer", "left out"),
         Problem("dogs/cut.jpg", "unreadable", "truncated: the picture's data end early", "left out"),
         Problem("dogs/empty.jpg", "unreadable", "empty file", "left out"),
         Problem("dogs/page.jpg", "unreadable", "not a picture (begins with '<html>')", "left out"),

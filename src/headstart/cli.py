@@ -276,7 +276,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         _leave("interrupted: what was embedded is kept; run the same command again to go on.", INTERRUPTED)
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # whoever read our output has gone; so do we, quietly
+        sys.stdout = None  # whoever read our output has gone; so do we, quietly
         sys.exit(1)
     except OSError as error:
         _leave(f"error: {error}", 1)

@@ -3,6 +3,8 @@
 import hashlib
 import importlib.util
 import os
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,8 +92,9 @@ def _torch_cache() -> Path:
 
 def _download(published: Published) -> Path:
     if published.hub_repository is not None:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download
 
+        _check_reachable(constants.ENDPOINT)  # the hub's own client tries for half a minute
         return Path(
             hf_hub_download(published.hub_repository, "model.safetensors", etag_timeout=DOWNLOAD_TIMEOUT_SECONDS)
         )
@@ -103,6 +106,14 @@ def _download(published: Published) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     download_url_to_file(published.url, str(path))
     return path
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError unless something answers at `address`, whatever it says; proxies are honoured."""
+    try:
+        urllib.request.urlopen(address, timeout=DOWNLOAD_TIMEOUT_SECONDS).close()
+    except urllib.error.HTTPError as answer:
+        answer.close()
 
 
 def _missing(name: str, looked: list[str], error: Exception) -> str:

@@ -60,7 +60,7 @@ def picture_problem(sample: Sample, error: PictureError | OSError) -> Problem:
     if isinstance(error, PictureError):
         return Problem(sample.path, error.kind, str(error), "left out")
     if isinstance(error, FileNotFoundError):
-        return Problem(sample.path, "vanished", "the file is no longer there", "left out")
+        return Problem(sample.path, "vanished", "there is no such file, or no longer", "left out")
     return Problem(sample.path, "unreadable", f"cannot be read: {error.strerror or error}", "left out")
 
 
