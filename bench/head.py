@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.learning.head import FittedHead, TrainingSet, fit_head
+from results import machine, record
 
 SIZES = ((245, 2), (1_000, 3), (2_062, 10), (5_000, 20), (10_000, 100))
 WIDTH, LATENT = 1_280, 400
@@ -97,11 +98,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time the head against scikit-learn.")
     parser.add_argument("--all", action="store_true", help="let scikit-learn fit the largest set too")
     everything = parser.parse_args().all
-    print("| n | classes | head stage, s | rows / s | chosen | fits | out-of-fold accuracy | proven gap ", end="")
-    print("| scikit-learn, one fit, s | our F over theirs - 1 | all fits by scikit-learn / head stage |")
-    print("|" + "---|" * 11)
+    lines = [
+        "| n | classes | head stage, s | rows / s | chosen | fits | out-of-fold accuracy | proven gap "
+        "| scikit-learn, one fit, s | our F over theirs - 1 | all fits by scikit-learn / head stage |",
+        "|" + "---|" * 11,
+    ]
     for n, k in SIZES:
-        print(report(n, k, everything or n <= LARGEST_FOR_SCIKIT_LEARN), flush=True)
+        lines.append(report(n, k, everything or n <= LARGEST_FOR_SCIKIT_LEARN))
+        print(lines[-1], flush=True)
+    record("Head", f"`python bench/head.py`: {machine()}.\n\n" + "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -158,6 +158,7 @@ def predict(
         write = answers.writer(form, stream, predictor.classes, top)
         for said in predictor.stream(answers.expand(pictures, sys.stdin)):
             write(said)
+            stream.flush()  # answers stream, also through a pipe
             if said.error is not None:
                 unreadable += 1
                 _warn(f"{said.path}: {said.error}")
