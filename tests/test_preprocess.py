@@ -37,11 +37,20 @@ def test_crop_equals_resizing_the_whole_and_cropping(shape):
     assert difference.mean() < 0.1
 
 
-def test_it_equals_what_torchvision_does():
-    v2 = pytest.importorskip("torchvision.transforms.v2")
-    pixels = picture(333, 500)
-    theirs = v2.Compose([v2.Resize(256, v2.InterpolationMode.BICUBIC), v2.CenterCrop(224)])(Image.fromarray(pixels))
-    assert np.abs(IMAGENET.apply(pixels).astype(int) - np.asarray(theirs)).max() <= 2
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fit", "mode", "fraction"), [("crop", "center", 0.875), ("squish", "squash", 1), ("pad", "border", 1)]
+)
+def test_it_equals_what_timm_does(fit, mode, fraction):
+    data = pytest.importorskip("timm.data")
+    theirs = data.create_transform(
+        (3, 224, 224), interpolation="bicubic", crop_pct=fraction, crop_mode=mode, mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    for shape in [(333, 500), (501, 333), (60, 111), (300, 300)]:
+        pixels = picture(*shape)
+        normalised = theirs(Image.fromarray(pixels)).numpy().transpose(1, 2, 0)
+        expected = np.round(normalised * 127.5 + 127.5).astype(int)
+        assert np.abs(IMAGENET.with_fit(fit).apply(pixels).astype(int) - expected).max() <= 2
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["crop", "squish", "pad"]))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headstart.features.backbones import Backbone
 from headstart.features.engines import Engine, EnginePlan
-from headstart.features.preprocess import Preprocess
+from headstart.features.preprocess import PREPROCESSING, Preprocess
 from headstart.features.store import Store
 from headstart.parallel import core_count, in_order
 from headstart.pictures.dataset import Dataset, Problem, Sample
@@ -54,7 +54,7 @@ def recipe(backbone: Backbone, plan: EnginePlan) -> dict[str, Any]:
     return {
         "architecture": backbone.architecture,
         "weights": backbone.weights_digest,
-        "preprocess": backbone.preprocess.to_json(),
+        "preprocess": {**backbone.preprocess.to_json(), "version": PREPROCESSING},
         "engine": plan.name,
         "precision": plan.precision,
     }

@@ -10,6 +10,8 @@ from PIL import Image
 Fit = Literal["crop", "squish", "pad"]
 FITS: tuple[Fit, ...] = ("crop", "squish", "pad")
 
+PREPROCESSING = 1  # raised when decoding or `Preprocess.apply` gives other pixels: stored features are then not used
+
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -87,6 +89,6 @@ class Preprocess:
         inner = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
         colour = tuple(round(255 * value) for value in self.mean)
         canvas = Image.new("RGB", (self.width, self.height), colour)
-        corner = (round((self.width - inner[0]) / 2), round((self.height - inner[1]) / 2))
+        corner = ((self.width - inner[0]) // 2, (self.height - inner[1]) // 2)
         canvas.paste(picture.resize(inner, method), corner)
         return np.asarray(canvas)
