@@ -26,7 +26,7 @@ def classifier(tmp_path):
         classes=("é 日本", "b<script>", "c"),
         weight=random.normal(size=(3, tiny.WIDTH)).astype(np.float32),
         bias=random.normal(size=3).astype(np.float32),
-        novelty=Novelty(random.normal(size=(3, tiny.WIDTH)).astype(np.float32), 2.0),
+        novelty=Novelty(random.normal(size=(9, tiny.WIDTH)).astype(np.float16), 2.0),
         set_floor=0.2,
         trained_on=np.array([5, 2**63], dtype=np.uint64),
         precision="f32",
@@ -55,7 +55,7 @@ def test_what_is_loaded_is_what_was_saved(folder, classifier):
     loaded = artefact.load(folder.parent, "cpu", "f32").classifier
     assert loaded.classes == classifier.classes
     assert loaded.weight.tolist() == classifier.weight.tolist()
-    assert loaded.novelty.centres.tolist() == classifier.novelty.centres.tolist()
+    assert loaded.novelty.references.tolist() == classifier.novelty.references.tolist()
     assert (loaded.novelty.radius, loaded.set_floor, loaded.precision) == (2.0, 0.2, "f32")
     assert loaded.backbone.preprocess == classifier.backbone.preprocess
     assert loaded.has_seen(f"{5:016x}" + "0" * 48)

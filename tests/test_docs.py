@@ -21,7 +21,7 @@ COMMANDS = ROOT / "docs" / "commands.md"
 
 
 def help_pages(command, name, parent=None):
-    context = click.Context(command, info_name=name, parent=parent, max_content_width=110, terminal_width=110)
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=110, **command.context_settings)
     yield context.command_path, command.get_help(context)
     if isinstance(command, click.Group):
         for inner in command.list_commands(context):

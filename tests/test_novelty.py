@@ -1,24 +1,25 @@
 import numpy as np
 import pytest
 
+from headstart.learning import novelty as module
 from headstart.learning.novelty import FALSE_REJECT_RATE, fit_novelty
 
 
 @pytest.fixture
 def clusters():
+    """Three kinds of directions in 16 dimensions, with their folds."""
     random = np.random.default_rng(0)
     labels = np.arange(3000) % 3
-    centres = np.eye(3, 16) * 20
-    vectors = (centres[labels] + random.normal(size=(3000, 16))).astype(np.float32)
-    return vectors, labels, np.arange(3000) % 5
+    vectors = (np.eye(3, 16)[labels] * 20 + random.normal(size=(3000, 16))).astype(np.float32)
+    return vectors, labels, np.arange(3000) // 3 % 5
 
 
-def test_what_lies_between_the_classes_scores_above_one(clusters):
+def test_what_points_elsewhere_scores_above_one(clusters):
     vectors, labels, folds = clusters
     novelty = fit_novelty(vectors, np.arange(3000), labels, folds)
-    assert novelty.centres.shape == (3, 16)
-    assert (novelty.scores(np.full((1, 16), 30, np.float32)) > 1).all()
-    assert (novelty.scores(novelty.centres) < 0.01).all()
+    strangers = np.eye(16, dtype=np.float32)[5:] * 20
+    assert (novelty.scores(strangers) > 1).all()
+    assert (novelty.scores(vectors) <= 1).mean() > 0.98
 
 
 def test_few_unseen_pictures_of_known_kinds_are_rejected(clusters):
@@ -28,14 +29,28 @@ def test_few_unseen_pictures_of_known_kinds_are_rejected(clusters):
     assert (novelty.scores(vectors[2000:]) > 1).mean() == pytest.approx(FALSE_REJECT_RATE, abs=0.01)
 
 
-def test_pictures_that_are_never_held_out_still_make_the_centres(clusters):
+def test_the_length_of_features_does_not_matter(clusters):
     vectors, labels, folds = clusters
-    one_fold = np.where(folds == 0, 0, -1)
-    novelty = fit_novelty(vectors, np.arange(3000), labels, one_fold)
-    assert novelty.centres[0] == pytest.approx(vectors[labels == 0].mean(axis=0), abs=1e-4)
+    novelty = fit_novelty(vectors, np.arange(3000), labels, folds)
+    assert novelty.scores(vectors[:50] * 7) == pytest.approx(novelty.scores(vectors[:50]), abs=1e-4)
 
 
-def test_equal_pictures_do_not_divide_by_zero():
-    vectors = np.ones((6, 4), np.float32)
-    novelty = fit_novelty(vectors, np.arange(6), np.arange(6) % 2, np.arange(6) // 2)
-    assert np.isfinite(novelty.scores(vectors)).all()
+def test_references_are_bounded_and_of_every_class(clusters, monkeypatch):
+    vectors, labels, folds = clusters
+    monkeypatch.setattr(module, "MOST_REFERENCES", 60)
+    labels = np.where(np.arange(3000) < 7, 2, labels % 2)
+    novelty = fit_novelty(vectors, np.arange(3000), labels, folds)
+    assert novelty.references.shape == (20 + 20 + 7, 16)
+    assert novelty.references.dtype == np.float16
+
+
+def test_an_only_fold_is_measured_against_what_is_always_trained_on(clusters):
+    vectors, labels, folds = clusters
+    novelty = fit_novelty(vectors, np.arange(3000), labels, np.where(folds == 0, 0, -1))
+    assert (novelty.scores(vectors) <= 1).mean() > 0.98
+
+
+def test_equal_and_empty_features_do_not_divide_by_zero():
+    for vectors in (np.ones((6, 4), np.float32), np.zeros((6, 4), np.float32)):
+        novelty = fit_novelty(vectors, np.arange(6), np.arange(6) % 2, np.arange(6) // 2)
+        assert np.isfinite(novelty.scores(vectors)).all()

@@ -4,7 +4,7 @@ config.json            what timm needs: architecture, class names, preprocessing
 model.safetensors      backbone and head, under timm's names, calibration folded into the head
 model.onnx             pixels uint8 [n, h, w, 3] -> probabilities, logits, features
 headstart.json         format number, backbone, thresholds, digests of the other files, self-check
-headstart.safetensors  class centres (for "none of these") and short digests of the training pictures
+headstart.safetensors  reference features (for "none of these") and short digests of the training pictures
 README.md              the model card
 """
 
@@ -61,7 +61,7 @@ def save(folder: Path, classifier: Classifier, self_check: NDArray[np.float32], 
     }
     tensors = {name: tensor for name, tensor in load_file(backbone.tensors).items() if name not in head}
     (folder / TENSORS).write_bytes(serialise({**tensors, **head}, metadata={"format": "pt"}))
-    extras: dict[str, NDArray[Any]] = {"centres": classifier.novelty.centres, "trained_on": classifier.trained_on}
+    extras: dict[str, NDArray[Any]] = {"references": classifier.novelty.references, "trained_on": classifier.trained_on}
     (folder / EXTRAS).write_bytes(serialise(extras))
     graph = with_head(backbone.graph.read_bytes(), classifier.weight, classifier.bias, classifier.classes)
     (folder / GRAPH).write_bytes(graph)
@@ -149,13 +149,13 @@ def _classifier(folder: Path, record: dict[str, Any]) -> Classifier:
             weight = tensors.get_tensor(f"{backbone.classifier}.weight")
             bias = tensors.get_tensor(f"{backbone.classifier}.bias")
         with safe_open(folder / EXTRAS, framework="numpy") as extras:
-            centres, trained_on = extras.get_tensor("centres"), extras.get_tensor("trained_on")
+            references, trained_on = extras.get_tensor("references"), extras.get_tensor("trained_on")
         return Classifier(
             backbone=backbone,
             classes=tuple(record["classes"]),
             weight=weight,
             bias=bias,
-            novelty=Novelty(centres, float(record["none_of_these"]["radius"])),
+            novelty=Novelty(references, float(record["none_of_these"]["radius"])),
             set_floor=float(record["prediction_set"]["floor"]),
             trained_on=trained_on,
             precision=record["precision"],

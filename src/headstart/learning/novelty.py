@@ -6,34 +6,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 FALSE_REJECT_RATE = 0.01
-BLOCK = 4096
+NEIGHBOURS = 5
+MOST_REFERENCES, FEWEST_OF_A_CLASS = 2000, 5
+MOST_MEASURED = 10_000  # held-out pictures that the radius is taken from
+BLOCK = 2048
 
 
 @dataclass(frozen=True)
 class Novelty:
-    """Distance to the nearest class centre, in units of the distance that few training pictures exceed.
+    """Distance to the nearest training pictures, in units of the distance that few such pictures exceed.
 
-    score(x) = min_c ||x - centre_c|| / radius. A picture that scores above 1 is unlike every class. `radius` is
-    the distance that a share of `FALSE_REJECT_RATE` of the training pictures exceeds when its own fold takes no
-    part in the centres. `centres` float32 [k, d].
+    score(x) = (1 - mean cosine of x with its five nearest references) / radius. A picture that scores above 1 is unlike
+    everything trained on. `references` float16 [m, d] are training pictures' features of length one, at most
+    2,000 or five a class; `radius` is the distance that a share of `FALSE_REJECT_RATE` of the training pictures exceeds
+    when the references of its own fold are left out.
 
-    Limits: with few training pictures the radius is close to the largest distance seen; the score sees
-    only what the frozen backbone's features tell apart.
+    Limits: with few training pictures the radius is near the largest distance seen; the score sees only what the frozen
+    backbone tells apart. Source: Sun et al. 2022 (deep nearest neighbours), with a few neighbours' mean.
     """
 
-    centres: NDArray[np.float32]
+    references: NDArray[np.float16]
     radius: float
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Scores float64 [n] of `features` float32 [n, d]."""
-        nearest: NDArray[np.float64] = _squared_distances(features, self.centres).min(axis=1)
-        return np.sqrt(nearest) / self.radius
+        return _distances(features, self.references.astype(np.float32)) / self.radius
 
 
 def fit_novelty(
     vectors: NDArray[np.float32], rows: NDArray[np.int64], labels: NDArray[np.int64], folds: NDArray[np.int64]
 ) -> Novelty:
-    """Centres of the classes of the training pictures `vectors[rows]`, and the radius from held-out distances.
+    """Choose references among the training pictures `vectors[rows]`, and take the radius from held-out distances.
 
     Args:
         vectors: float32 [N, d].
@@ -41,35 +44,38 @@ def fit_novelty(
         labels: int [n], 0..k-1, each class at least once.
         folds: int [n], fold numbers; pictures of fold -1 are never held out.
     """
-    sums, counts = _class_sums(vectors, rows, labels, int(labels.max()) + 1)
-    distances: list[NDArray[np.float64]] = []
-    for fold in np.unique(folds[folds >= 0]):
-        out = folds == fold
-        fold_sums, fold_counts = _class_sums(vectors, rows[out], labels[out], len(counts))
-        left = counts - fold_counts
-        centres = ((sums - fold_sums)[left > 0] / left[left > 0, None]).astype(np.float32)
-        distances.extend(_squared_distances(vectors[block], centres).min(axis=1) for block in _blocks(rows[out]))
-    radius = float(np.sqrt(np.quantile(np.concatenate(distances), 1 - FALSE_REJECT_RATE)))
-    smallest = float(np.finfo(np.float32).tiny)
-    return Novelty((sums / counts[:, None]).astype(np.float32), max(radius, smallest))
+    shuffled = np.random.default_rng([*b"novelty"]).permutation(len(rows))
+    chosen = _of_each_class(shuffled, labels)
+    references = _unit(vectors[rows[chosen]]).astype(np.float16)
+    measured = shuffled[folds[shuffled] >= 0][:MOST_MEASURED]
+    distances = [np.empty(0)]
+    for fold in np.unique(folds[measured]):
+        others = references[folds[chosen] != fold].astype(np.float32)
+        out = rows[measured[folds[measured] == fold]]
+        distances.extend(_distances(vectors[out[i : i + BLOCK]], others) for i in range(0, len(out), BLOCK))
+    radius = float(np.quantile(np.concatenate(distances), 1 - FALSE_REJECT_RATE))
+    return Novelty(references, max(radius, float(np.finfo(np.float16).eps)))
 
 
-def _class_sums(
-    vectors: NDArray[np.float32], rows: NDArray[np.int64], labels: NDArray[np.int64], classes: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    sums = np.zeros((classes, vectors.shape[1]))
-    for label in range(classes):
-        for block in _blocks(rows[labels == label]):
-            sums[label] += vectors[block].sum(axis=0, dtype=np.float64)
-    return sums, np.bincount(labels, minlength=classes)
+def _of_each_class(shuffled: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first pictures of each class in the order of `shuffled`, equally many as far as there are; ascending."""
+    classes = int(labels.max()) + 1
+    most = max(FEWEST_OF_A_CLASS, MOST_REFERENCES // classes)
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels, minlength=classes)
+    place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(by_class[place < most])
 
 
-def _squared_distances(features: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.float64]:
-    """||x - c||^2 float64 [n, k], through the binomial formula; rounding below zero is cut off."""
-    x, c = features.astype(np.float64), centres.astype(np.float64)
-    squared = (x**2).sum(axis=1)[:, None] - 2 * x @ c.T + (c**2).sum(axis=1)
-    return np.asarray(np.maximum(squared, 0.0))
+def _distances(features: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
+    """1 - mean cosine of each row of `features` [n, d] with its nearest `references` [m, d], float64 [n]."""
+    count = min(NEIGHBOURS, len(references))
+    cosines = _unit(features) @ references.T
+    nearest = np.partition(cosines, len(references) - count, axis=1)[:, -count:]
+    return np.asarray(1 - nearest.mean(axis=1, dtype=np.float64))
 
 
-def _blocks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [rows[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows of `features`, each divided by its length; zero stays zero."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)
