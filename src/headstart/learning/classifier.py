@@ -12,6 +12,7 @@ from headstart.learning.calibration import softmax
 from headstart.learning.novelty import Novelty
 
 COVERAGE = 0.95
+BLOCK = 2048  # features turned into float64 at once
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class Classifier:
 
     def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Probabilities float64 [n, k] of `features` float32 [n, d]."""
-        logits: NDArray[np.float64] = features.astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias
-        return softmax(logits)
+        weight = self.weight.T.astype(np.float64)
+        blocks = (features[i : i + BLOCK].astype(np.float64) for i in range(0, len(features), BLOCK))
+        return np.concatenate([np.empty((0, len(self.classes))), *(softmax(x @ weight + self.bias) for x in blocks)])
 
     def predictions(self, paths: list[str], features: NDArray[np.float32]) -> list[Prediction]:
         """What the classifier says of the pictures at `paths` [n], whose features float32 [n, d] are given."""

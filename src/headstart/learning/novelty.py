@@ -30,7 +30,9 @@ class Novelty:
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Scores float64 [n] of `features` float32 [n, d]."""
-        return _distances(features, self.references.astype(np.float32)) / self.radius
+        references = self.references.astype(np.float32)
+        blocks = (features[i : i + BLOCK] for i in range(0, len(features), BLOCK))
+        return np.concatenate([np.empty(0), *(_distances(block, references) for block in blocks)]) / self.radius
 
 
 def fit_novelty(
