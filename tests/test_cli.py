@@ -293,6 +293,22 @@ def test_a_model_of_a_later_format_is_refused(train, headstart, data, tmp_path):
     assert "Upgrade headstart" in err
 
 
+def test_damaged_files_of_ours_are_named(train, data, tmp_path, cache):
+    train(data)
+    (tmp_path / "runs" / "photos" / "run.json").write_text("{")
+    status, _, err = train(data)
+    assert (status, "run.json is damaged" in err) == (1, True)
+    shutil.rmtree(cache / "compiled")
+    graph = next(cache.glob("backbones/*/graph.onnx"))
+    graph.write_bytes(graph.read_bytes()[:100])
+    tiny.draw(data / "amber" / "new.png", (1, 2, 3), 77)
+    status, _, err = train(data, "-o", "elsewhere")
+    assert (status, "graph.onnx is damaged" in err) == (1, True)
+    next(cache.glob("backbones/*/backbone.json")).write_text("{")
+    status, _, err = train(data, "-o", "elsewhere")
+    assert (status, "is damaged" in err) == (1, True)
+
+
 def test_something_else_in_the_runs_place_is_not_touched(train, data, tmp_path):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("dear")

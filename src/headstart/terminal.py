@@ -12,6 +12,7 @@ from headstart.pictures.dataset import Dataset, Problem
 from headstart.storage import cache_folder, folder_bytes
 from headstart.workflow import Checked, Measured
 
+IN_FULL, ON_REQUEST = "all of them in problems.csv", "-o DIR writes all of them"
 WORST, CONFUSED, PATHS_SHOWN, CLASSES_SHOWN = 5, 5, 3, 12
 
 
@@ -23,7 +24,7 @@ def run_lines(run: Run) -> Iterator[str]:
     yield f"held out: {run.evaluation}"
     yield f"          macro F1 {run.evaluation.macro_f1}, log loss {run.evaluation.log_loss}"
     yield from _trial_lines(run.trial, run.examples.dataset.root)
-    yield from _problem_lines(run.problems)
+    yield from _problem_lines(run.problems, IN_FULL)
     for problem in run.problems:
         if problem.kind == "empty_class":
             yield f"WARNING: the classifier does not know {problem.path.rstrip('/')}: {problem.detail}"
@@ -47,7 +48,7 @@ def measured_lines(measured: Measured) -> Iterator[str]:
     yield str(evaluation)
     yield f"macro F1 {evaluation.macro_f1}, log loss {evaluation.log_loss}, calibration error {evaluation.ece}"
     yield from _trial_lines(measured.trial, measured.dataset.root)
-    yield from _problem_lines(measured.dataset.problems)
+    yield from _problem_lines(measured.dataset.problems, ON_REQUEST)
 
 
 def check_lines(checked: Checked, data: Path) -> Iterator[str]:
@@ -55,7 +56,7 @@ def check_lines(checked: Checked, data: Path) -> Iterator[str]:
     dataset = checked.dataset
     yield f"{data}: {len(dataset.samples):,} pictures can be used, {len(dataset.classes)} classes"
     yield from _class_lines(dataset)
-    yield from _problem_lines(dataset.problems)
+    yield from _problem_lines(dataset.problems, ON_REQUEST)
     if checked.obstacle is None:
         found = f", with {len(dataset.problems)} findings to look at" if dataset.problems else ""
         yield f"verdict: ready to train{found}"
@@ -97,13 +98,13 @@ def _trial_lines(trial: Trial, root: Path) -> Iterator[str]:
             yield f"{said.probability:>6.0%}  {said.label}, but labelled {sample.label}: {root / sample.path}"
 
 
-def _problem_lines(problems: Iterable[Problem]) -> Iterator[str]:
+def _problem_lines(problems: Iterable[Problem], where: str) -> Iterator[str]:
     """One line for each kind of problem and what was done about it: how many, and a few of the paths."""
     gathered: dict[tuple[str, str], list[str]] = {}
     for problem in sorted(problems, key=lambda problem: (problem.kind, problem.action, problem.path)):
         gathered.setdefault((problem.kind, problem.action), []).append(problem.path)
     if gathered:
-        yield "problems (all of them in problems.csv):"
+        yield f"problems ({where}):"
     for (kind, action), paths in gathered.items():
         more = f", and {len(paths) - PATHS_SHOWN} more" if len(paths) > PATHS_SHOWN else ""
         yield f"{len(paths):>5}  {kind.replace('_', ' ')}, {action}: {', '.join(paths[:PATHS_SHOWN])}{more}"

@@ -136,7 +136,7 @@ def earlier_split(folder: Path, options: TrainOptions) -> dict[str, int] | None:
     """
     if not _is_run(folder):
         return None
-    former, now = json.loads((folder / RUN).read_text("utf-8"))["options"], options.to_json()
+    former, now = _former_options(folder), options.to_json()
     for name in ("seed", "test", "group_by"):
         if former.get(name) != now[name]:
             raise UsageError(
@@ -147,6 +147,13 @@ def earlier_split(folder: Path, options: TrainOptions) -> dict[str, int] | None:
     with (folder / SPLIT).open(encoding="utf-8", newline="") as file:
         parts = {row["digest"]: row["part"] for row in csv.DictReader(file)}
     return {digest: numbers[part] if part in numbers else int(part) for digest, part in parts.items()}
+
+
+def _former_options(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / RUN).read_text("utf-8"))["options"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{folder / RUN} is damaged ({error}). Choose another place with -o.") from error
 
 
 def write(run: Run, self_check: NDArray[np.float32]) -> None:

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from headstart.errors import BackboneError
+from headstart.errors import BackboneError, StorageError
 from headstart.features import weights as weights_room
 from headstart.features.preprocess import Preprocess
 from headstart.progress import SILENT, Advance, Progress
@@ -74,8 +74,11 @@ def load_backbone(name: str = DEFAULT, weights: Path | None = None, *, progress:
 
 
 def _read(folder: Path) -> Backbone:
-    record = json.loads((folder / FACTS).read_text("utf-8"))
-    return Backbone.from_json(record, folder / GRAPH, folder / TENSORS)
+    try:
+        record = json.loads((folder / FACTS).read_text("utf-8"))
+        return Backbone.from_json(record, folder / GRAPH, folder / TENSORS)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{folder} is damaged ({error}). Delete it: the backbone is converted again.") from error
 
 
 def _convert(name: str, source: Path | None, advance: Advance) -> Backbone:

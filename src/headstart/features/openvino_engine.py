@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.errors import UsageError
+from headstart.errors import StorageError, UsageError
 from headstart.storage import cache_folder, written_atomically
 
 Precision = Literal["auto", "f32", "bf16"]
@@ -88,7 +88,10 @@ def _compiled(core: Any, graph: Path, threads: int, precision: str) -> Any:
         blob = kept.read_bytes()
         if blob[:32] == hashlib.sha256(blob[32:]).digest():
             return core.import_model(blob[32:], "CPU", options)
-    model = core.read_model(content)
+    try:
+        model = core.read_model(content)
+    except RuntimeError as error:
+        raise StorageError(f"{graph} is damaged. Delete its folder: the backbone is converted again.") from error
     features = _only_features(model)
     height, width = features.input(0).partial_shape[1], features.input(0).partial_shape[2]
     features.reshape([1, height, width, 3])
