@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from headstart.delivery.run_folder import Run
@@ -25,9 +25,6 @@ def run_lines(run: Run) -> Iterator[str]:
     yield f"          macro F1 {run.evaluation.macro_f1}, log loss {run.evaluation.log_loss}"
     yield from _trial_lines(run.trial, run.examples.dataset.root)
     yield from _problem_lines(run.problems, IN_FULL)
-    for problem in run.problems:
-        if problem.kind == "empty_class":
-            yield f"WARNING: the classifier does not know {problem.path.rstrip('/')}: {problem.detail}"
     if solved.fitted.at_edge:
         yield f"note: the best strength, {solved.fitted.strength:g}, is the last one of the grid"
     if solved.calibration.at_bound:
@@ -98,7 +95,7 @@ def _trial_lines(trial: Trial, root: Path) -> Iterator[str]:
             yield f"{said.probability:>6.0%}  {said.label}, but labelled {sample.label}: {root / sample.path}"
 
 
-def _problem_lines(problems: Iterable[Problem], where: str) -> Iterator[str]:
+def _problem_lines(problems: Sequence[Problem], where: str) -> Iterator[str]:
     """One line for each kind of problem and what was done about it: how many, and a few of the paths."""
     gathered: dict[tuple[str, str], list[str]] = {}
     for problem in sorted(problems, key=lambda problem: (problem.kind, problem.action, problem.path)):
@@ -108,6 +105,9 @@ def _problem_lines(problems: Iterable[Problem], where: str) -> Iterator[str]:
     for (kind, action), paths in gathered.items():
         more = f", and {len(paths) - PATHS_SHOWN} more" if len(paths) > PATHS_SHOWN else ""
         yield f"{len(paths):>5}  {kind.replace('_', ' ')}, {action}: {', '.join(paths[:PATHS_SHOWN])}{more}"
+    for problem in problems:
+        if problem.kind == "empty_class":
+            yield f"WARNING: the classifier cannot know {problem.path.rstrip('/')}: {problem.detail}"
 
 
 def _class_lines(dataset: Dataset) -> Iterator[str]:
