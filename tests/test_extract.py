@@ -1,4 +1,3 @@
-import os
 import threading
 
 import numpy as np
@@ -9,6 +8,7 @@ from headstart.features.backbones import load_backbone
 from headstart.features.engines import plan_engine
 from headstart.features.extract import embed_picture, extract
 from headstart.features.store import stored_recipes
+from headstart.parallel import core_count
 from headstart.pictures.scan import scan
 from tests import tiny
 
@@ -146,7 +146,7 @@ def test_pictures_are_decoded_only_a_little_ahead(folder, backbone, plan, monkey
     monkeypatch.setattr(room, "_embed_batch", counting_embed)
     tiny.class_folders(folder, each=60)
     extract(scan(folder), backbone, plan)
-    cores = len(os.sched_getaffinity(0))
+    cores = core_count()
     assert counts["most"] <= (2 * cores + 1) + cores + plan.batch * (2 * plan.lanes + 2)
 
 
