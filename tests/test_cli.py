@@ -219,6 +219,24 @@ def test_options_may_stand_in_a_file(train, data, tmp_path):
     assert "seed" in err
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("balanced = [1]", "must be a text"),
+        ('balanced = "maybe"', "maybe"),
+        ('seed = "abc"', "abc"),
+        ("seed = -1", "-1"),
+        ("fit = 3", "3"),
+        ("test = 2.5", "2.5"),
+    ],
+)
+def test_a_wrong_setting_is_wrong_usage(train, data, tmp_path, line, said):
+    (tmp_path / "settings.toml").write_text(line)
+    status, _, err = train(data, "--config", "settings.toml")
+    assert status == 2
+    assert said in err
+
+
 def test_the_cache_can_be_looked_at_and_emptied(train, headstart, data, cache):
     train(data)
     _, out, _ = headstart("cache", "info")

@@ -60,10 +60,17 @@ def _read_settings(context: click.Context, _: click.Parameter, path: Path | None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"cannot read the settings file {path}: {error}") from error
     known = {option.name for option in context.command.params if isinstance(option, click.Option)} - {"config"}
-    for key in values:
+    for key, value in values.items():
         if key.replace("-", "_") not in known:
             raise UsageError(f"unknown setting '{key}' in {path}. Known: {', '.join(sorted(map(str, known)))}.")
-    context.default_map = {key.replace("-", "_"): value for key, value in values.items()}
+        if not isinstance(value, str | int | float):
+            raise UsageError(
+                f"the setting '{key}' in {path} must be a text, a number, true or false; received {value!r}."
+            )
+    # As on a command line, what is not a switch is text, which the option itself then checks.
+    context.default_map = {
+        key.replace("-", "_"): value if isinstance(value, bool) else str(value) for key, value in values.items()
+    }
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
