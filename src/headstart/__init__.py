@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headstart.delivery.artefact import load as load
     from headstart.delivery.artefact import save as save
+    from headstart.delivery.comparing import compare_runs as compare_runs
+    from headstart.delivery.comparing import read_runs as read_runs
     from headstart.delivery.predictor import Predictor as Predictor
     from headstart.delivery.run_folder import Run as Run
     from headstart.delivery.run_folder import TrainOptions as TrainOptions
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from headstart.pictures.scan import scan as scan
     from headstart.pictures.split import split as split
     from headstart.workflow import check as check
+    from headstart.workflow import compare as compare
     from headstart.workflow import measure as measure
     from headstart.workflow import train as train
 
@@ -52,6 +55,8 @@ _HOMES = {
     "Sample": "pictures.dataset",
     "TrainOptions": "delivery.run_folder",
     "check": "workflow",
+    "compare": "workflow",
+    "compare_runs": "delivery.comparing",
     "evaluate": "judging.evaluation",
     "extract": "features.extract",
     "fit_head": "learning.head",
@@ -59,6 +64,7 @@ _HOMES = {
     "load_backbone": "features.backbones",
     "measure": "workflow",
     "plan_engine": "features.engines",
+    "read_runs": "delivery.comparing",
     "resolve": "pictures.duplicates",
     "save": "delivery.artefact",
     "scan": "pictures.scan",

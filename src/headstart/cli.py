@@ -4,12 +4,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
 from headstart import __version__
 from headstart.errors import HeadstartError, UsageError
+
+if TYPE_CHECKING:
+    from headstart.delivery.comparing import Compared
 
 # Rooms are imported inside the commands: `headstart --help` must not wait for NumPy, let alone torch.
 
@@ -83,9 +86,31 @@ def app() -> None:
 @data_argument
 @click.option("--output", "-o", type=FilePath, help="The run folder.  [default: runs/NAME]")
 @click.option(
-    "--backbone", default="tf_efficientnet_lite0", show_default=True, help="Any timm classifier, or torchvision/NAME."
+    "--backbone",
+    help="Any timm classifier, or torchvision/NAME.  [default: the recipe's, or tf_efficientnet_lite0]",
 )
-@click.option("--weights", type=FilePath, help="The backbone's weights: safetensors or a PyTorch state dict.")
+@click.option(
+    "--weights",
+    type=FilePath,
+    metavar="FILE|none",
+    help="The backbone's weights: safetensors or a PyTorch state dict; none: start untrained.",
+)
+@click.option(
+    "--tune",
+    type=click.Choice(["none", "last", "all"]),
+    help="How much of the backbone moves.  [default: none, or the recipe's]",
+)
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE.toml",
+    help="How to train by epochs: classic-frozen, classic-finetune, adam-clip, sgd-decay, augmented, ..., or a file.",
+)
+@click.option("--resume", is_flag=True, help="Go on with an unfinished training by epochs.")
+@click.option(
+    "--track",
+    type=click.Choice(["tensorboard", "mlflow", "trackio"]),
+    help="Send each epoch's numbers to a tracker.",
+)
 @click.option(
     "--fit",
     type=click.Choice(["crop", "squish", "pad"]),
@@ -93,10 +118,8 @@ def app() -> None:
 )
 @click.option(
     "--test",
-    default="0.2",
-    show_default=True,
     metavar="FRACTION|DIR",
-    help="How many pictures to hold out, or a folder that holds them.",
+    help="How many pictures to hold out, or a folder that holds them.  [default: 0.2, or the recipe's]",
 )
 @group_by_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws the split.")
@@ -111,18 +134,19 @@ def app() -> None:
     callback=_read_settings,
     help="A TOML file of options.",
 )
-def train(data: Path, output: Path | None, test: str, **chosen: Any) -> None:
+def train(data: Path, output: Path | None, test: str | None, **chosen: Any) -> None:
     """Train a classifier on the labelled pictures in DATA.
 
     DATA is a folder of class folders, a folder of split folders (train, val, test), a CSV, Parquet or JSON Lines
     manifest (path,label[,split][,group]), or a zip or tar archive of one of these.
     """
-    from headstart import progress, terminal, workflow
+    from headstart import processes, progress, terminal, workflow
     from headstart.delivery.run_folder import TrainOptions
 
-    options = TrainOptions(test=_test(test), **chosen)
+    options = TrainOptions(test=None if test is None else _test(test), **chosen)
     run = workflow.train(data, output, options, progress.on_standard_error())
-    _print(terminal.run_lines(run))
+    if processes.is_main():
+        _print(terminal.run_lines(run))
 
 
 @app.command()
@@ -204,17 +228,121 @@ def evaluate(model: Path, data: Path, output: Path | None, allow_training_pictur
 @click.option("--output", "-o", type=FilePath, help="Write problems.csv into this folder.")
 @group_by_option
 @keep_leaks_option
-def check(data: Path, output: Path | None, group_by: str | None, keep_leaks: bool) -> None:
+@click.option(
+    "--preview-augmentation",
+    "sheet",
+    type=FilePath,
+    metavar="FILE",
+    help="Draw what an augmentation makes of some of the pictures into this PNG.",
+)
+@click.option(
+    "--augmentation",
+    metavar="NAME|RECIPE",
+    help="Which: a policy's name, or a recipe's, or a .toml file.  [default: gentle]",
+)
+def check(
+    data: Path,
+    output: Path | None,
+    group_by: str | None,
+    keep_leaks: bool,
+    sheet: Path | None,
+    augmentation: str | None,
+) -> None:
     """Say what is in DATA and what is wrong with it; nothing is trained."""
     from headstart import progress, terminal, workflow
     from headstart.delivery import run_folder
 
+    if sheet is None and augmentation is not None:
+        raise UsageError("--augmentation says what to preview; give --preview-augmentation FILE.png too.")
+    chosen = None
+    if sheet is not None:
+        from headstart.delivery import preview  # with torch
+
+        chosen = preview.choose(augmentation or preview.DEFAULT)  # a mistyped name is not to cost a long check
     checked = workflow.check(data, group_by=group_by, keep_leaks=keep_leaks, progress=progress.on_standard_error())
     if output is not None:
         run_folder.write_checked(output, checked.dataset.problems)
     _print(terminal.check_lines(checked, data))
+    if sheet is not None and chosen is not None and checked.dataset.samples:
+        _print(terminal.preview_lines(sheet, workflow.preview(checked.dataset, chosen, sheet)))
     if checked.obstacle is not None:
         raise HeadstartError(checked.obstacle)
+
+
+@app.command()
+@click.argument("paths", nargs=-1, required=True, type=FilePath)
+@click.option("--output", "-o", type=FilePath, help="Where results go.  [default, of DATA: runs/NAME-compare]")
+@click.option("--tune", metavar="T,T,...", help="Of DATA: none, last, all.  [default: these, unless recipes are given]")
+@click.option("--recipe", metavar="R,R,...", help="Of DATA: recipes, by name or TOML file; each at every --tune.")
+@click.option("--backbone", help="Of DATA: the backbone of all.  [default: the recipe's, or tf_efficientnet_lite0]")
+@click.option("--weights", type=FilePath, help="Of DATA: that backbone's weights.")
+@click.option(
+    "--fit", type=click.Choice(["crop", "squish", "pad"]), help="Of DATA: for pictures of other shapes, as in train."
+)
+@click.option(
+    "--test", default="0.2", show_default=True, metavar="FRACTION|DIR", help="Of DATA: what to hold out, as in train."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of DATA: draws the split.")
+@where_it_runs
+def compare(paths: tuple[Path, ...], output: Path | None, **chosen: Any) -> None:
+    """Say which of several runs is better, on the held-out pictures that they share.
+
+    PATHS are two or more finished runs; or one DATA, as for train, on which candidates are trained first: one for
+    each --tune and --recipe, all on the same split. Candidates that are there already are not trained again.
+    """
+    from headstart import terminal
+    from headstart.delivery import comparing
+
+    if len(paths) == 1:
+        compared = _train_candidates(paths[0], output, **chosen)
+    else:
+        _refuse_options_of_data()
+        runs = comparing.read_runs(paths)
+        if output is not None:
+            comparing.claim(output, own=False)
+        compared = comparing.compare_runs(runs)
+        if output is not None:
+            comparing.write(output, compared)
+    _print(terminal.compare_lines(compared))
+    if compared.failures:
+        count = len(compared.failures) + len(compared.runs)
+        raise HeadstartError(f"{len(compared.failures)} of {count} candidates failed: {', '.join(compared.failures)}.")
+
+
+def _train_candidates(
+    data: Path, output: Path | None, tune: str | None, recipe: str | None, test: str, **chosen: Any
+) -> "Compared":
+    from headstart import progress, workflow
+    from headstart.delivery import comparing
+    from headstart.delivery.run_folder import TrainOptions
+
+    if comparing.is_run(data):
+        raise UsageError(f"{data} is a run; give two or more runs, or data to train candidates on.")
+    options = TrainOptions(test=_test(test), **chosen)
+    shown = progress.on_standard_error()
+    tunes, recipes = _listed("--tune", tune), _listed("--recipe", recipe)
+    return workflow.compare(data, output, options, tunes=tunes, recipes=recipes, progress=shown, tell=_warn)
+
+
+def _listed(option: str, text: str | None) -> list[str]:
+    """The words of a list with commas between them."""
+    if text is None:
+        return []
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise UsageError(f"{option} is a list with commas between its words; received '{text}'.")
+    return words
+
+
+def _refuse_options_of_data() -> None:
+    """Finished runs have their options; only the place for the results can be chosen."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(str(option.name)) is not click.core.ParameterSource.DEFAULT
+        if given and option.name not in ("paths", "output"):
+            raise UsageError(
+                f"{option.opts[0]} is for training candidates on one DATA; finished runs stay as they are."
+            )
 
 
 @app.command()
@@ -281,14 +409,20 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _leave("interrupted: what was embedded is kept; run the same command again to go on.", INTERRUPTED)
+    except (click.Abort, KeyboardInterrupt) as error:
+        _leave(f"interrupted: {_what_is_kept(error)}", INTERRUPTED)
     except BrokenPipeError:
         sys.stdout = None  # whoever read our output has gone; so do we, quietly
         sys.exit(1)
     except OSError as error:
         _leave(f"error: {error}", 1)
     sys.exit(0)
+
+
+def _what_is_kept(error: BaseException) -> str:
+    """What the interrupted work says of itself; click wraps a KeyboardInterrupt into its own."""
+    said = str(error.__cause__ or error)
+    return said or "what was embedded is kept; run the same command again to go on."
 
 
 def _leave(message: str, status: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from headstart.errors import StorageError
 
-CACHE_PARTS = ("archives", "backbones", "compiled", "demo", "features")
+CACHE_PARTS = ("archives", "backbones", "compiled", "demo", "features", "measured", "pixels")
 
 
 def cache_folder() -> Path:

@@ -5,15 +5,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from headstart.delivery.comparing import Compared
 from headstart.delivery.run_folder import Run
 from headstart.features import store, weights
+from headstart.judging.comparison import Pair
 from headstart.judging.trial import Trial
 from headstart.pictures.dataset import Dataset, Problem
 from headstart.storage import cache_folder, folder_bytes
 from headstart.workflow import Checked, Measured
 
 IN_FULL, ON_REQUEST = "all of them in problems.csv", "-o DIR writes all of them"
-WORST, CONFUSED, PATHS_SHOWN, CLASSES_SHOWN = 5, 5, 3, 12
+WORST, CONFUSED, PATHS_SHOWN, CLASSES_SHOWN, CHANGED_SHOWN = 5, 5, 3, 12, 5
+WORTH_SAYING_TIMES, WORTH_SAYING_SECONDS = 1.5, 2.0
 
 
 def run_lines(run: Run) -> Iterator[str]:
@@ -62,6 +65,35 @@ def check_lines(checked: Checked, data: Path) -> Iterator[str]:
         yield "verdict: cannot be trained on yet"
 
 
+def compare_lines(compared: Compared) -> Iterator[str]:
+    """What `compare` found: a table, a verdict in words, notes, and pictures on which the runs differ."""
+    comparison = compared.comparison
+    runs = f"{len(compared.runs)} runs" if len(compared.runs) > 1 else "one run"
+    yield f"{comparison.n:,} held-out picture{'' if comparison.n == 1 else 's'}, judged by {runs}"
+    yield from _columns(_compare_rows(compared))
+    yield from (f"{name} failed: {reason}" for name, reason in compared.failures.items())
+    if len(compared.runs) > 1:
+        yield "verdict:"
+    for name in comparison.names:
+        if (pair := comparison.against_best(name)) is not None:
+            yield f"  {_verdict(pair, comparison.n)}{_times(pair, compared)}"
+    yield from (f"note: {note}" for note in compared.notes)
+    if comparison.changed:
+        shown = min(CHANGED_SHOWN, len(comparison.changed))
+        yield f"pictures that some got right and others not ({shown} of {len(comparison.changed):,}):"
+    for digest in comparison.changed[:CHANGED_SHOWN]:
+        answers = {name: run.answers[digest] for name, run in compared.runs.items()}
+        first = answers[comparison.best]
+        said = ", ".join(f"{name} {said.predicted} {said.probability:.0%}" for name, said in answers.items())
+        yield f"  {first.path} ({first.label}): {said}"
+
+
+def preview_lines(path: Path, advice: Sequence[str]) -> Iterator[str]:
+    """Where the preview of an augmentation is, and what to mind about it."""
+    yield f"preview of the augmentation: {path}"
+    yield from (f"advice: {sentence}" for sentence in advice)
+
+
 def backbone_lines() -> Iterator[str]:
     """The backbones that need no network."""
     yield "backbones whose weights are on this machine, or come with a package:"
@@ -82,6 +114,61 @@ def cache_lines() -> Iterator[str]:
     for name in ("backbones", "compiled", "archives", "demo"):
         if (folder / name).is_dir():
             yield f"  {folder_bytes(folder / name) / 1024**2:>9,.1f} MB  {name}"
+
+
+def _compare_rows(compared: Compared) -> Iterator[tuple[str, ...]]:
+    yield "run", "accuracy", "points behind", "p", "seconds", "embedding", "MB"
+    comparison = compared.comparison
+    for name, run in compared.runs.items():
+        pair = comparison.against_best(name)
+        behind = ("best", "") if pair is None else (_points(pair), _p(pair.p_corrected).removeprefix("= "))
+        numbers = f"{run.total:,.1f}", f"{run.embedding:,.1f}", f"{run.megabytes:,.1f}"
+        yield name, str(comparison.accuracy[name]), *behind, *numbers
+
+
+def _columns(rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    """The rows with their cells under each other: the first three columns to the left, numbers to the right."""
+    cells = list(rows)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        aligned = (
+            f"{cell:<{width}}" if place < 3 else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  " + "  ".join(aligned).rstrip()
+
+
+def _points(pair: Pair) -> str:
+    ends = pair.difference
+    return f"{100 * ends.value:.1f} [{100 * ends.low:.1f}, {100 * ends.high:.1f}]"
+
+
+def _p(p: float) -> str:
+    return "< 0.0001" if p < 0.0001 else f"= {p:.2g}"
+
+
+def _verdict(pair: Pair, n: int) -> str:
+    """Which of two runs is better, as far as it can be told."""
+    if pair.only_better == pair.only_worse == 0:
+        return f"{pair.better} and {pair.worse} are right on the same pictures, and wrong on the same, of these {n:,}"
+    alone = f"{pair.only_better:,} only {pair.better} got right, {pair.only_worse:,} only {pair.worse}"
+    if pair.is_certain:
+        gain = f"+{_points(pair)} points, p {_p(pair.p_corrected)} on {n:,} pictures"
+        return f"{pair.better} is better than {pair.worse}: {gain} ({alone})"
+    doubt = f"cannot be told apart on these {n:,} pictures (p {_p(pair.p_corrected)}; {alone})"
+    return f"{pair.better} and {pair.worse} {doubt}"
+
+
+def _times(pair: Pair, compared: Compared) -> str:
+    """Which of two runs took less time, where the difference is worth saying."""
+    slow, fast = sorted((pair.better, pair.worse), key=lambda name: -compared.cost[name])
+    long, short = compared.cost[slow], compared.cost[fast]
+    if long < WORTH_SAYING_TIMES * short or long - short < WORTH_SAYING_SECONDS:
+        return ""
+    times = long / max(short, 0.01)
+    words = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth"}.get(round(times), f"1/{times:,.0f}")
+    aside = any(compared.cost[name] < compared.runs[name].total for name in (slow, fast))
+    return f"; {fast} took {words} of the time{', embedding aside' if aside else ''}"
 
 
 def _trial_lines(trial: Trial, root: Path) -> Iterator[str]:

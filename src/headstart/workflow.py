@@ -1,23 +1,26 @@
-"""The three roads through the rooms: train, evaluate, check."""
+"""The four roads through the rooms: train, evaluate, check, compare."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from headstart.delivery import artefact, run_folder
+from headstart import processes
+from headstart.delivery import artefact, candidates, comparing, run_folder
+from headstart.delivery.comparing import Compared
 from headstart.delivery.predictor import Predictor
-from headstart.delivery.run_folder import Run, TrainOptions
-from headstart.errors import DataError
-from headstart.features.backbones import Backbone, load_backbone
+from headstart.delivery.run_folder import DEFAULT_TEST_FRACTION, Run, TrainOptions
+from headstart.errors import DataError, HeadstartError
+from headstart.features.backbones import DEFAULT, UNTRAINED, Backbone, load_backbone
 from headstart.features.engines import EnginePlan, plan_engine
 from headstart.features.extract import embed_picture, extract
 from headstart.features.store import prune
-from headstart.judging.evaluation import evaluate
+from headstart.judging.evaluation import Evaluation, evaluate
 from headstart.judging.trial import Trial, try_classifier
 from headstart.learning.examples import Examples
-from headstart.learning.solve import solve
+from headstart.learning.solve import Solved, solve
 from headstart.parallel import core_count
 from headstart.pictures.classes import check_classes, check_names
 from headstart.pictures.dataset import Dataset
@@ -26,6 +29,11 @@ from headstart.pictures.inspect import inspect
 from headstart.pictures.scan import scan
 from headstart.pictures.split import split
 from headstart.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from headstart.delivery.preview import Augmentation
+    from headstart.learning.finetune import Tuned
+    from headstart.learning.recipes import Recipe
 
 
 @dataclass
@@ -58,6 +66,7 @@ def train(
         HeadstartError: the user can mend it, and the message says how; nothing is left half-written.
     """
     data, options, clock = Path(data), options or TrainOptions(), Clock()
+    recipe, options = _settled(options)
     folder = Path(run) if run is not None else run_folder.default(data)
     run_folder.claim(folder)
     earlier = run_folder.earlier_split(folder, options)
@@ -66,8 +75,8 @@ def train(
         dataset = scan(data, group_by=options.group_by, test=options.test_folder)
         check_names(dataset)
     with clock.stage("backbone"):
-        backbone, plan = _backbone(options, progress)
-    with clock.stage("features"):
+        backbone, plan = _backbone(options, recipe, progress)
+    with clock.stage("features"), processes.main_first(plan.device):
         scanned = dataset.classes
         dataset, features = extract(dataset, backbone, plan, progress=progress)
     with clock.stage("split"):
@@ -76,27 +85,74 @@ def train(
         examples = Examples(dataset, features, parts)
     with clock.stage("head"):
         solved = solve(examples, backbone, plan.precision, balanced=options.balanced, progress=progress)
+    tuning, head = None, (solved, examples)
+    if recipe is not None:
+        with clock.stage("finetune"):
+            tuning = _tune(solved, examples, recipe, plan, folder, options, progress)
+            solved, examples = tuning.solved, tuning.examples
     with clock.stage("evaluate"):
-        held_out, labels, related = solved.held_out, examples.labels, examples.groups
-        out_of_fold = evaluate(
-            solved.out_of_fold, labels[held_out], related[held_out], dataset.classes, seed=options.seed
-        )
-        held_out_groups = related[parts.test]
-        trial = try_classifier(
-            solved.classifier, examples.test_samples, examples.test_vectors, held_out_groups, seed=options.seed
-        )
-    with clock.stage("save"):
-        outcome = Run(folder, data, options, plan, examples, solved, trial, out_of_fold, clock.seconds)
-        run_folder.write(outcome, embed_picture(artefact.check_pattern(backbone.preprocess), backbone, plan))
-        prune()
+        trial, out_of_fold = _try(solved, examples, options.seed), _out_of_fold(solved, examples, options.seed)
+        of_head = None if tuning is None else _try(*head, options.seed).evaluation
+    outcome = Run(folder, data, options, plan, examples, solved, trial, out_of_fold, clock.seconds, tuning, of_head)
+    if processes.is_main():
+        with clock.stage("save"):
+            pattern = artefact.check_pattern(backbone.preprocess)
+            run_folder.write(outcome, embed_picture(pattern, solved.classifier.backbone, plan))
+            prune()
     return outcome
 
 
-def _backbone(options: TrainOptions, progress: Progress) -> tuple[Backbone, EnginePlan]:
-    backbone = load_backbone(options.backbone, options.weights, progress=progress)
+def _settled(options: TrainOptions) -> tuple["Recipe | None", TrainOptions]:
+    """The recipe that the options name, if any, and the options with what it says of the split filled in."""
+    if options.recipe is None and options.tune in (None, "none"):
+        return None, options if options.test is not None else replace(options, test=DEFAULT_TEST_FRACTION)
+    from headstart.learning.recipes import load_recipe  # with pydantic: only where there is a recipe
+
+    given = {"tune": options.tune, "backbone": options.backbone}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    recipe = load_recipe(options.recipe or str(options.tune), **overrides)
+    return recipe, options if options.test is not None else replace(options, test=recipe.test)
+
+
+def _backbone(options: TrainOptions, recipe: "Recipe | None", progress: Progress) -> tuple[Backbone, EnginePlan]:
+    name, weights = options.backbone, options.weights
+    if recipe is not None:
+        name = recipe.backbone
+        weights = UNTRAINED if recipe.weights == "none" and weights is None else weights
+    plan = plan_engine(options.device, options.precision)
+    with processes.main_first(plan.device):
+        backbone = load_backbone(name or DEFAULT, weights, progress=progress)
     if options.fit is not None:
         backbone = replace(backbone, preprocess=backbone.preprocess.with_fit(options.fit))
-    return backbone, plan_engine(options.device, options.precision)
+    return backbone, plan
+
+
+def _tune(
+    solved: Solved,
+    examples: Examples,
+    recipe: "Recipe",
+    plan: EnginePlan,
+    folder: Path,
+    options: TrainOptions,
+    progress: Progress,
+) -> "Tuned":
+    """Fine-tune the solved classifier; what is unfinished lies beside the run folder."""
+    from headstart.learning.finetune import Job, finetune  # with torch: seconds
+
+    job = Job(recipe, plan, run_folder.unfinished(folder), options.seed, options.resume, options.track)
+    return finetune(solved, examples, job, progress)
+
+
+def _try(solved: Solved, examples: Examples, seed: int) -> Trial:
+    related = examples.groups[examples.split.test]
+    return try_classifier(solved.classifier, examples.test_samples, examples.test_vectors, related, seed=seed)
+
+
+def _out_of_fold(solved: Solved, examples: Examples, seed: int) -> Evaluation:
+    held_out, labels = solved.held_out, examples.labels
+    return evaluate(
+        solved.out_of_fold, labels[held_out], examples.groups[held_out], examples.dataset.classes, seed=seed
+    )
 
 
 @dataclass(frozen=True)
@@ -157,3 +213,67 @@ def check(
         return Checked(check_classes(dataset, scanned=scanned.classes), None)
     except DataError as error:
         return Checked(dataset, str(error))
+
+
+def compare(
+    data: str | Path,
+    folder: str | Path | None = None,
+    options: TrainOptions | None = None,
+    *,
+    tunes: Sequence[str] = (),
+    recipes: Sequence[str] = (),
+    progress: Progress = SILENT,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Compared:
+    """Train candidates on the same split of `data`, and compare them on the pictures that it holds out.
+
+    Args:
+        data: as for `train`.
+        folder: where a run for each candidate goes, and compare.json; `runs/NAME-compare` unless given. A candidate
+            that is there already with the same options is not trained again.
+        options: what all candidates have in common.
+        tunes: how much of the backbone moves: "none", "last", "all"; each is tried, with each recipe if there are any.
+        recipes: names of recipes, or TOML files. With neither tunes nor recipes every tune is tried.
+        progress: shows long work; nothing is shown unless given.
+        tell: is given a line when a candidate is begun, finished, found, or has failed.
+
+    Raises:
+        HeadstartError: no candidate could be trained, or the options are wrong. Where some candidates failed, the
+            others are compared, and `failures` of the result says why.
+    """
+    data, options = Path(data), options or TrainOptions()
+    if options.test is None:
+        options = replace(options, test=DEFAULT_TEST_FRACTION)  # one split for all, whatever a recipe says
+    planned = candidates.plan(options, tunes, recipes)
+    check_names(scan(data, group_by=options.group_by, test=options.test_folder))
+    place = Path(folder) if folder is not None else run_folder.default(data, "-compare")
+    comparing.claim(place, own=True)
+    failures, reused = {}, []
+    for name, chosen in planned.items():
+        if candidates.is_complete(place / name, data, chosen):
+            reused.append(name)
+            tell(f"{name}: trained before, in {place / name}; used as it is. Delete that folder to train it again.")
+            continue
+        tell(f"{name}: training ...")
+        try:
+            run = train(data, place / name, chosen, progress)
+            tell(f"{name}: {run.evaluation}, {sum(run.seconds.values()):.1f} s")
+        except HeadstartError as error:
+            failures[name] = str(error)
+            tell(f"{name}: failed: {error}")
+    if len(failures) == len(planned):
+        name, reason = next(iter(failures.items()))
+        raise HeadstartError(f"no candidate could be trained. {name}: {reason}")
+    finished = [comparing.read_run(place / name, name) for name in planned if name not in failures]
+    compared = comparing.compare_runs(finished, failures, reused)
+    comparing.write(place, compared)
+    return compared
+
+
+def preview(dataset: Dataset, augmentation: "Augmentation", path: Path) -> list[str]:
+    """Draw into the PNG file `path` what `augmentation` makes of a few pictures; returns what to mind about it."""
+    from headstart.delivery import preview as sheets  # with torch, which checking needs for nothing else
+    from headstart.learning.label_safety import advice
+
+    sheets.draw(dataset, augmentation, path)
+    return advice(augmentation.steps, dataset.classes)

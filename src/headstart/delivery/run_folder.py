@@ -3,30 +3,35 @@
 import csv
 import json
 import platform
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.delivery import artefact
 from headstart.delivery.card import model_card
+from headstart.delivery.curves import CURVES, draw_curves
 from headstart.errors import StorageError, UsageError
-from headstart.features.backbones import DEFAULT
 from headstart.features.engines import Device, EnginePlan
 from headstart.features.openvino_engine import Precision
 from headstart.features.preprocess import Fit
 from headstart.judging.evaluation import Evaluation
 from headstart.judging.trial import Trial
 from headstart.learning.examples import Examples
+from headstart.learning.history import HISTORY, write_history
 from headstart.learning.solve import Solved
 from headstart.pictures.dataset import Dataset, Problem
 from headstart.pictures.split import ALWAYS_TRAIN, TEST, Split
 from headstart.storage import clear_storage_errors, folder_written_atomically, recover
+
+if TYPE_CHECKING:
+    from headstart.learning.finetune import Tuned
 
 FORMAT = 1
 METRICS, PREDICTIONS, SPLIT, PROBLEMS, RUN = (
@@ -49,22 +54,29 @@ Rows = Iterable[Sequence[object]]
 class TrainOptions:
     """What a person may choose for `train`; everything else is computed, and recorded in run.json.
 
-    `test` is the fraction of the pictures held out where the data came without a test part, or a folder that holds
-    them. `group_by` is a manifest's column, or a regular expression on paths, whose pictures stay together.
-    `balanced` weighs classes equally however many pictures each has. `keep_leaks` keeps training pictures that also
-    stand in the given test.
+    `test` is the fraction of the pictures held out where the data came without a test part (0.2, or what the recipe
+    says, unless given), or a folder that holds them. `group_by` is a manifest's column, or a regular expression on
+    paths, whose pictures stay together. `balanced` weighs classes equally however many pictures each has. `keep_leaks`
+    keeps training pictures that also stand in the given test. `tune` says how much of the backbone moves ("none",
+    "last", "all"), `recipe` how: the name of a recipe or a TOML file; without either only the head is solved. `resume`
+    goes on with an unfinished training. `track` names a tracker ("tensorboard", "mlflow", "trackio") that gets each
+    epoch's numbers.
     """
 
-    backbone: str = DEFAULT
+    backbone: str | None = None
     weights: Path | None = None
     fit: Fit | None = None
-    test: float | Path = DEFAULT_TEST_FRACTION
+    test: float | Path | None = None
     group_by: str | None = None
     seed: int = 0
     balanced: bool = False
     keep_leaks: bool = False
     device: Device = "auto"
     precision: Precision = "auto"
+    tune: str | None = None
+    recipe: str | None = None
+    resume: bool = False
+    track: str | None = None
 
     @property
     def test_folder(self) -> Path | None:
@@ -83,7 +95,11 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that one training produced; the same stands in the files of `folder`."""
+    """Everything that one training produced; the same stands in the files of `folder`.
+
+    `tuning` is how a loop changed the classifier, and `head` what the solved head alone did on the held-out pictures;
+    both are None where only the head was solved.
+    """
 
     folder: Path
     data: Path
@@ -94,6 +110,8 @@ class Run:
     trial: Trial
     out_of_fold: Evaluation
     seconds: Mapping[str, float]
+    tuning: "Tuned | None" = None
+    head: Evaluation | None = None
 
     @property
     def evaluation(self) -> Evaluation:
@@ -103,15 +121,26 @@ class Run:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Everything that was wrong with the data."""
-        return self.examples.dataset.problems
+        found = () if self.tuning is None else self.tuning.problems
+        return tuple(dict.fromkeys(self.examples.dataset.problems + found))
+
+    @property
+    def tune(self) -> str:
+        """How much of the backbone was to move: "none", "last" or "all"."""
+        return "none" if self.tuning is None else str(self.tuning.facts["recipe"]["tune"])
 
 
-def default(data: Path) -> Path:
-    """Where the run for `data` goes unless told otherwise: runs/NAME."""
+def default(data: Path, ending: str = "") -> Path:
+    """Where the run for `data` goes unless told otherwise: runs/NAME, with an `ending` for what is not a run."""
     name = data.resolve().name
     for suffix in DATA_SUFFIXES:
         name = name.removesuffix(suffix)
-    return Path("runs") / (name or "pictures")
+    return Path("runs") / f"{name or 'pictures'}{ending}"
+
+
+def unfinished(folder: Path) -> Path:
+    """Where the work of an unfinished fine-tuning for the run `folder` lies: history.csv and checkpoints."""
+    return folder.with_name(f"{folder.name}.unfinished")
 
 
 def claim(folder: Path) -> None:
@@ -170,7 +199,11 @@ def write(run: Run, self_check: NDArray[np.float32]) -> None:
         write_csv(folder / PREDICTIONS, prediction_rows(run.trial))
         write_csv(folder / SPLIT, _split_rows(run.examples.dataset, run.examples.split))
         write_csv(folder / PROBLEMS, problem_rows(run.problems))
+        if run.tuning is not None:
+            write_history(folder / HISTORY, run.tuning.history)
+            draw_curves(run.tuning.history, folder / CURVES)
         write_json(folder / RUN, _record(run))
+    shutil.rmtree(unfinished(run.folder), ignore_errors=True)
 
 
 def write_measured(folder: Path, trial: Trial, problems: Iterable[Problem]) -> None:
@@ -233,9 +266,10 @@ def _metrics(run: Run) -> dict[str, Any]:
         "n_test": len(split.test),
         "classes": solved.classifier.classes,
         "backbone": solved.classifier.backbone.name,
-        "tune": "none",
+        "tune": run.tune,
         "test": run.evaluation.to_json(),
         "out_of_fold": run.out_of_fold.to_json(),
+        **({} if run.head is None else {"head_alone": run.head.to_json()}),
         "seconds": _rounded(run.seconds),
         "pictures_per_second": round(len(run.examples.dataset.samples) / max(run.seconds["features"], 1e-9), 1),
         "chosen": {
@@ -261,6 +295,7 @@ def _record(run: Run) -> dict[str, Any]:
             "strengths_tried": [asdict(candidate) for candidate in solved.fitted.candidates],
             "strength_at_edge": solved.fitted.at_edge,
             "temperature_at_bound": solved.calibration.at_bound,
+            **({} if run.tuning is None else {"finetune": run.tuning.facts}),
         },
         "python": platform.python_version(),
         "machine": platform.platform(),

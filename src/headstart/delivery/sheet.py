@@ -14,7 +14,7 @@ from headstart.storage import written_atomically
 
 LIMIT = 200
 CELL, CAPTION, GAP, COLUMNS = 200, 44, 12, 5
-INK, GREY, GREEN, RED, FRAME = "#1a1a1a", "#777777", "#1b7f3b", "#c22f2f", "#dddddd"
+INK, GREY, GREEN, RED, FRAME, BLANK = "#1a1a1a", "#777777", "#1b7f3b", "#c22f2f", "#dddddd", "#f0f0f0"
 
 
 @dataclass(frozen=True)
@@ -50,27 +50,35 @@ def draw(tiles: Sequence[Tile], path: Path) -> None:
     pen = ImageDraw.Draw(sheet)
     for number, one in enumerate(tiles):
         left, top = GAP + number % columns * step_across, GAP + number // columns * step_down
-        sheet.paste(_thumbnail(one.path), (left, top))
-        pen.rectangle((left, top, left + CELL - 1, top + CELL - 1), outline=FRAME)
-        _write(pen, (left, top + CELL + 4), one.title, 16, one.colour)
-        _write(pen, (left, top + CELL + 25), one.subtitle, 13, GREY)
+        sheet.paste(framed(_picture(one.path), CELL), (left, top))
+        write(pen, (left, top + CELL + 4), one.title, 16, one.colour)
+        write(pen, (left, top + CELL + 25), one.subtitle, 13, GREY)
     with written_atomically(path) as temporary:
         sheet.save(temporary, format="PNG")
 
 
-def _thumbnail(path: Path) -> Image.Image:
-    cell = Image.new("RGB", (CELL, CELL), "#f0f0f0")
-    try:
-        picture = Image.fromarray(decode(read(path)[0], at_least=CELL).pixels)
-    except (PictureError, OSError):
-        return cell
-    picture = ImageOps.contain(picture, (CELL, CELL), Image.Resampling.BICUBIC)
-    cell.paste(picture, ((CELL - picture.width) // 2, (CELL - picture.height) // 2))
-    return cell
+def framed(picture: Image.Image | None, cell: int) -> Image.Image:
+    """`picture`, as large as fits into a square cell of `cell` pixels; an empty cell without one."""
+    tile = Image.new("RGB", (cell, cell), BLANK)
+    if picture is not None:
+        picture = ImageOps.contain(picture, (cell, cell), Image.Resampling.BICUBIC)
+        tile.paste(picture, ((cell - picture.width) // 2, (cell - picture.height) // 2))
+    ImageDraw.Draw(tile).rectangle((0, 0, cell - 1, cell - 1), outline=FRAME)
+    return tile
 
 
-def _write(pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: str) -> None:
+def write(
+    pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: str, *, width: int = CELL
+) -> None:
+    """Write one line from `corner` on, shortened to `width` pixels."""
     font = ImageFont.load_default(size)
-    while len(text) > 1 and pen.textlength(text, font) > CELL:
+    while len(text) > 1 and pen.textlength(text, font) > width:
         text = text[:-2] + "…"
     pen.text(corner, text, colour, font)
+
+
+def _picture(path: Path) -> Image.Image | None:
+    try:
+        return Image.fromarray(decode(read(path)[0], at_least=CELL).pixels)
+    except (PictureError, OSError):
+        return None

@@ -1,7 +1,7 @@
 """Names into backbones: a pretrained network, converted once and cached, so that later runs need no torch."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from headstart.errors import BackboneError, StorageError
 from headstart.features import weights as weights_room
 from headstart.features.preprocess import Preprocess
 from headstart.progress import SILENT, Advance, Progress
-from headstart.storage import cache_folder, folder_written_once, written_atomically
+from headstart.storage import cache_folder, folder_written_atomically, folder_written_once, written_atomically
 
 DEFAULT = "tf_efficientnet_lite0"
+UNTRAINED = Path("none")  # given as the weights of a network that starts from nothing
 CONVERSION_STEPS = 3
 CONVERSION = 1  # raised when the conversion below changes what it writes
 PARITY_COSINE = 0.9999
@@ -57,13 +58,15 @@ class Backbone:
 def load_backbone(name: str = DEFAULT, weights: Path | None = None, *, progress: Progress = SILENT) -> Backbone:
     """The backbone `name`, any timm classifier or `torchvision/NAME`, with pretrained weights.
 
-    Weights are looked for in this order: the file `weights`; an installed package; the local torch and Hugging
-    Face caches; a download. The first use converts the network (about half a minute: torch is imported
-    and a graph is exported); later uses read the converted files.
+    Weights are looked for in this order: the file `weights`; an installed package; the local torch and Hugging Face
+    caches; a download. `UNTRAINED` stands for random ones, always the same. The first use converts the network (about
+    half a minute: torch is imported and a graph is exported); later uses read the converted files.
 
     Raises:
         BackboneError: no such network, no weights for it, or weights that do not fit it.
     """
+    if weights == UNTRAINED:
+        weights = _untrained(name)
     source = weights_room.given_or_installed(name, weights) or _remembered(name)
     if source is not None:
         folder = _folder(name, weights_room.digest(source))
@@ -92,8 +95,7 @@ def _convert(name: str, source: Path | None, advance: Advance) -> Backbone:
     network = networks.build(known, source, known.preprocess)
     advance()
     digest = weights_room.digest(source)
-    folder = _folder(name, digest)
-    backbone = Backbone(
+    facts = Backbone(
         name=name,
         library=known.library,
         architecture=known.architecture,
@@ -104,18 +106,60 @@ def _convert(name: str, source: Path | None, advance: Advance) -> Backbone:
         licence=known.licence,
         weights_digest=digest,
         weights_source=source.name,
-        graph=folder / GRAPH,
-        tensors=folder / TENSORS,
+        graph=Path(GRAPH),
+        tensors=Path(TENSORS),
     )
+    folder = _folder(name, digest)
+    with folder_written_once(folder) as temporary:
+        _save_tensors(temporary, network)
+        _write(temporary, facts, network)
+        advance()
+    return _read(folder)
+
+
+def tuned(backbone: Backbone, network: Any, folder: Path, *, write: bool = True) -> Backbone:
+    """`backbone` with the tensors of `network` (a `networks.Network`), exported into `folder` and proved.
+
+    Without `write`, what another process has written there is read.
+    """
+    if not write:
+        return _read(folder)
+    source = f"{backbone.weights_source}, tuned"
+    with folder_written_atomically(folder) as temporary:
+        _save_tensors(temporary, network)
+        digest = weights_room.digest(temporary / TENSORS)
+        _write(temporary, replace(backbone, weights_digest=digest, weights_source=source), network)
+    return _read(folder)
+
+
+def _save_tensors(folder: Path, network: Any) -> None:
     from safetensors.numpy import save_file
 
-    with folder_written_once(folder) as temporary:
-        save_file(networks.tensors(network), temporary / TENSORS, metadata={"format": "pt"})
-        (temporary / GRAPH).write_bytes(networks.to_onnx(network, known.preprocess))
-        advance()
-        _prove(network, known.preprocess, temporary / GRAPH)
-        (temporary / FACTS).write_text(json.dumps(backbone.to_json(), indent=1), "utf-8")
-    return backbone
+    from headstart.features import networks
+
+    save_file(networks.tensors(network), folder / TENSORS, metadata={"format": "pt"})
+
+
+def _write(folder: Path, backbone: Backbone, network: Any) -> None:
+    """The graph of `network`, which is proved, and the facts of `backbone`."""
+    from headstart.features import networks
+
+    (folder / GRAPH).write_bytes(networks.to_onnx(network.module, backbone.preprocess))
+    _prove(network, backbone.preprocess, folder / GRAPH)
+    (folder / FACTS).write_text(json.dumps(backbone.to_json(), indent=1), "utf-8")
+
+
+def _untrained(name: str) -> Path:
+    """The file of the untrained weights of `name`, drawn when they are first asked for."""
+    path = cache_folder() / "backbones" / f"{name.replace('/', '-')}.untrained.safetensors"
+    if not path.is_file():
+        from safetensors.numpy import save_file
+
+        from headstart.features import networks
+
+        with written_atomically(path) as temporary:
+            save_file(networks.untrained(networks.facts(name)), temporary, metadata={"format": "pt"})
+    return path
 
 
 def _prove(network: Any, preprocess: Preprocess, graph: Path) -> None:

@@ -1,6 +1,6 @@
 """torch networks by name: made, given their weights, cut before the classifier, and exported as a graph.
 
-The only module of the package that imports torch, timm and torchvision; nothing imports it at the top.
+Nothing imports this module at the top: it imports torch, which takes seconds.
 """
 
 import difflib
@@ -99,13 +99,28 @@ def tensors(network: Network) -> dict[str, NDArray[Any]]:
     return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in inner.state_dict().items()}
 
 
-def to_onnx(network: Network, preprocess: Preprocess) -> bytes:
-    """The network as an ONNX graph: `pixels` uint8 [n, height, width, 3] -> `features` float32 [n, d]."""
+def untrained(known: NetworkFacts, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """The tensors of the network before any training, as its library draws them from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if known.library == "timm":
+            import timm
+
+            network = cast(nn.Module, timm.create_model(known.architecture))
+        else:
+            from torchvision import models
+
+            network = cast(nn.Module, models.get_model(known.architecture, weights=None))
+    return {name: tensor.contiguous().numpy() for name, tensor in network.state_dict().items()}
+
+
+def to_onnx(module: nn.Module, preprocess: Preprocess) -> bytes:
+    """`module` as an ONNX graph: `pixels` uint8 [n, height, width, 3] -> `features` float32 [n, ...]."""
     example = torch.zeros(2, preprocess.height, preprocess.width, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         program = torch.onnx.export(
-            network.module,
+            module,
             (example,),
             dynamo=True,
             input_names=["pixels"],

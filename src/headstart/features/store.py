@@ -38,18 +38,18 @@ class StoredRecipe:
 class Store:
     """The vectors of one recipe, keyed by the SHA-256 of each picture's file.
 
-    A recipe is everything that a vector depends on besides the picture: the digest of the weights, the
-    preprocessing, the engine and its precision. Each recipe has an SQLite file of its own, in write-ahead
-    mode: a process killed at any moment loses at most what it put within the last second, and several
-    processes may read and write side by side. Each row carries a checksum; a row that fails it is not returned.
+    A recipe is everything that a vector depends on besides the picture: the digest of the weights, the preprocessing,
+    the engine and its precision. A vector has `dimension` numbers of type `dtype`. Each recipe has an SQLite file of
+    its own, in write-ahead mode: a process killed at any moment loses at most what it put within the last second, and
+    several processes may read and write side by side. Each row carries a checksum; a row that fails it is not returned.
 
     Use from one thread, as a context manager.
     """
 
-    def __init__(self, recipe: Mapping[str, Any], dimension: int) -> None:
+    def __init__(self, recipe: Mapping[str, Any], dimension: int, dtype: type[np.generic] = np.float32) -> None:
         key = sha256(json.dumps([SCHEMA, recipe], sort_keys=True).encode()).hexdigest()[:24]
         self.path = _store_folder() / f"{key}.sqlite"
-        self.dimension = dimension
+        self.dimension, self.dtype = dimension, np.dtype(dtype)
         with _clear_errors(self.path), clear_storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = _open(self.path)
@@ -80,10 +80,10 @@ class Store:
         with _clear_errors(self.path):
             return {row[0].hex() for row in self._database.execute("select digest from features")}
 
-    def put(self, digest: str, vector: NDArray[np.float32], facts: Mapping[str, Any]) -> None:
-        """Keep `vector` float32 [d] for the picture `digest`; it reaches the disk within about a second."""
+    def put(self, digest: str, vector: NDArray[Any], facts: Mapping[str, Any]) -> None:
+        """Keep `vector` [d] for the picture `digest`; it reaches the disk within about a second."""
         assert vector.shape == (self.dimension,)
-        assert vector.dtype == np.float32
+        assert vector.dtype == self.dtype
         key, content, text = bytes.fromhex(digest), vector.tobytes(), json.dumps(facts)
         self._pending.append((key, content, text, _checksum(key, content)))
         if time.monotonic() - self._committed_at >= SECONDS_BETWEEN_COMMITS:
@@ -97,8 +97,8 @@ class Store:
         self._pending.clear()
         self._committed_at = time.monotonic()
 
-    def get(self, digests: Iterable[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        """(digest, vector float32 [d]) of those that are here and whole, in no particular order."""
+    def get(self, digests: Iterable[str]) -> Iterator[tuple[str, NDArray[Any]]]:
+        """(digest, vector [d]) of those that are here and whole, in no particular order."""
         wanted = [bytes.fromhex(digest) for digest in digests]
         for start in range(0, len(wanted), ROWS_A_QUERY):
             part = wanted[start : start + ROWS_A_QUERY]
@@ -107,8 +107,8 @@ class Store:
             with _clear_errors(self.path):
                 rows = self._database.execute(query, part).fetchall()
             for key, content, crc in rows:
-                if crc == _checksum(key, content) and len(content) == 4 * self.dimension:
-                    yield key.hex(), np.frombuffer(content, dtype=np.float32)
+                if crc == _checksum(key, content) and len(content) == self.dtype.itemsize * self.dimension:
+                    yield key.hex(), np.frombuffer(content, dtype=self.dtype)
 
 
 def stored_recipes() -> list[StoredRecipe]:

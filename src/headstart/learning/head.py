@@ -82,14 +82,16 @@ class Candidate:
 class FittedHead:
     """A head fitted to all training rows, and what cross-validation said about it.
 
-    `held_out` int [m]: the training rows (positions 0..n-1, ascending) that some fold holds out;
-    `out_of_fold_logits` float32 [m, k]: their scores from the head of the fold that never saw them, at the chosen
-    strength and scaling. `candidates`: all that were tried with every fold, in order. `objective`: F at the
-    optimum; `gap`: a proven bound on what it is above the true minimum, relative to it. `converged` is False if the
-    bound could not be brought below 1e-6, `at_edge` is True if the best strength is the last one of the grid.
+    `held_out` int [m]: the training rows (positions 0..n-1, ascending) that some fold holds out; `out_of_fold_logits`
+    float32 [m, k]: their scores from the head of the fold that never saw them, at the chosen strength and scaling.
+    `without_first_fold` is the head that never saw the first fold. `candidates`: all that were tried with every fold,
+    in order. `objective`: F at the optimum; `gap`: a proven bound on what it is above the true minimum, relative to it.
+    `converged` is False if the bound could not be brought below 1e-6, `at_edge` is True if the best strength is the
+    last one of the grid.
     """
 
     head: Head
+    without_first_fold: Head
     scaling: Scaling
     strength: float
     held_out: Integers
@@ -252,6 +254,7 @@ def _select(training: TrainingSet, scaling: Scaling, balanced: bool, advance: Ad
     advance()
     return FittedHead(
         head=_unscale(rotated, final.solution[0]),
+        without_first_fold=_unscale(rotated, solution[0]),
         scaling=scaling,
         strength=strength,
         held_out=judge.held_out,
@@ -284,7 +287,8 @@ def _wins(training: TrainingSet, scaling: Scaling, balanced: bool, fitted: Fitte
     tried = range(FIRST_INDEX, max(FIRST_INDEX + FEWEST_STRENGTHS, _index_of(fitted.strength) + 2))
     first = int(training.folds[fitted.held_out].min())
     judge = _cross_validation(training, rotate(training, scaling), [first], balanced)
-    walk = _walk(judge, tried, len(tried), lambda _count=1: None)
+    with SILENT.stage("", len(tried)) as advance:
+        walk = _walk(judge, tried, len(tried), advance)
     same = np.isin(fitted.held_out, judge.held_out)
     others = _losses(fitted.out_of_fold_logits[same], judge.labels)
     margin = (others - judge.losses(walk.solution)) * judge.shares

@@ -1,0 +1,198 @@
+"""What a frozen prefix makes of augmented views of each picture: computed once, on the fast engine, and kept."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from headstart.features import networks
+from headstart.features.backbones import Backbone
+from headstart.features.cutting import Cut
+from headstart.features.engines import Engine, EnginePlan, TorchEngine
+from headstart.features.extract import recipe as features_recipe
+from headstart.features.openvino_engine import OpenVinoEngine
+from headstart.features.store import Store
+from headstart.learning.augment import Step
+from headstart.learning.pixels import Key, Pictures, batches
+from headstart.learning.randomness import number
+from headstart.parallel import core_count, in_order
+from headstart.pictures.dataset import Problem, Sample
+from headstart.progress import SILENT, Advance, Progress
+from headstart.storage import cache_folder, written_atomically
+
+MEMORY_BYTES = 2 * 1024**3
+"""Activations are held in memory up to this size; beyond it they are read from the store batch by batch."""
+
+READ_AHEAD = 16  # pictures a batch while activations are computed
+PLAIN = -1  # the view without augmentation, which validation sees
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of all pictures: where its activations lie, and in memory those that there is room for.
+
+    `held` uint16 [n, values] are bf16 bits, or None; `rows` the row of each digest in it.
+    """
+
+    store: dict[str, Any]
+    values: int
+    rows: dict[str, int]
+    held: NDArray[np.uint16] | None
+
+    def take(self, digests: Sequence[str]) -> NDArray[np.uint16]:
+        """The activations uint16 [m, values] of `digests`."""
+        if self.held is not None:
+            return np.asarray(self.held[[self.rows[digest] for digest in digests]])
+        with Store(self.store, self.values, np.uint16) as store:
+            found = dict(store.get(dict.fromkeys(digests)))
+        return np.stack([found[digest] for digest in digests])
+
+
+@dataclass(frozen=True)
+class Activations:
+    """The views of a set of samples, by number, and the problems of the pictures that could not be read."""
+
+    samples: Sequence[Sample]
+    shape: tuple[int, ...]
+    views: dict[int, View]
+    problems: tuple[Problem, ...] = field(default=())
+
+    def take(self, view: int, rows: Sequence[int]) -> tuple[Tensor, NDArray[np.int64]]:
+        """Activations float32 [m, *shape] of the samples at `rows`, and the places [m] of those that have any."""
+        chosen = self.views[view]
+        digests = [self.samples[row].digest for row in rows]
+        places = np.flatnonzero([digest in chosen.rows for digest in digests])
+        if not len(places):
+            return torch.empty(0, *self.shape), places
+        bits = chosen.take([digests[place] for place in places])
+        floats = torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16).float()
+        return floats.reshape(len(places), *self.shape), places
+
+
+def compute(
+    pictures: Pictures,
+    divided: Cut,
+    backbone: Backbone,
+    plan: EnginePlan,
+    *,
+    views: Sequence[int],
+    described: tuple[tuple[Step, ...], int],
+    workers: int = 0,
+    progress: Progress = SILENT,
+) -> Activations:
+    """The activations of every picture in each of `views`; what the store has is not computed again.
+
+    Args:
+        pictures: the pictures, which are read, decoded and augmented as needed.
+        divided: the cut network; its prefix runs on the fast engine.
+        backbone: what was cut.
+        plan: the engine.
+        views: the numbers of the views; `PLAIN` is the one without augmentation.
+        described: the augmentation's steps and the seed: with the number of a view they say what it looks like.
+        workers: processes that prepare pictures.
+        progress: shows the views.
+    """
+    steps, seed = described
+    values = int(np.prod(divided.shape))
+    recipes = {view: _recipe(backbone, plan, divided, view, steps, seed) for view in views}
+    engine: Engine | None = None
+    problems: dict[str, Problem] = {}
+    with progress.stage("activations", len(pictures.samples) * len(views)) as advance:
+        for view in views:
+            with Store(recipes[view], values, np.uint16) as store:
+                missing = _missing(pictures.samples, store.digests(), advance)
+                if missing and engine is None:
+                    engine = _engine(divided, backbone, plan)
+                if missing and engine is not None:
+                    keys = [_key(pictures, row, view, seed) for row in missing]
+                    problems |= _embed(pictures, keys, engine, store, (plan, workers), advance)
+    held_bytes = 2 * values * len({sample.digest for sample in pictures.samples}) * len(views)
+    made = {view: _view(recipes[view], values, pictures.samples, held_bytes <= MEMORY_BYTES) for view in views}
+    return Activations(pictures.samples, divided.shape, made, tuple(problems.values()))
+
+
+def _recipe(
+    backbone: Backbone, plan: EnginePlan, divided: Cut, view: int, steps: tuple[Step, ...], seed: int
+) -> dict[str, Any]:
+    look = "plain" if view == PLAIN else f"{view} of seed {seed}: {'; '.join(map(str, steps))}"
+    return {**features_recipe(backbone, plan), "stage": divided.stage, "view": look}
+
+
+def _key(pictures: Pictures, row: int, view: int, seed: int) -> Key:
+    if view == PLAIN:
+        return Key(row)
+    content = int(pictures.samples[row].digest[:12], 16)
+    return Key(row, max(pictures.transforms), number(seed, "view", view, content))
+
+
+def _missing(samples: Sequence[Sample], known: set[str], advance: Advance) -> list[int]:
+    """One row for each digest that is not in `known`."""
+    wanted = {sample.digest: row for row, sample in reversed(list(enumerate(samples)))}
+    missing = sorted(row for digest, row in wanted.items() if digest not in known)
+    advance(len(samples) - len(missing))
+    return missing
+
+
+def _embed(
+    pictures: Pictures, keys: list[Key], engine: Engine, store: Store, how: tuple[EnginePlan, int], advance: Advance
+) -> dict[str, Problem]:
+    """Compute and store the activations of `keys`; the problems of those that could not be read, by path."""
+    plan, workers = how
+    chunks = [keys[start : start + READ_AHEAD] for start in range(0, len(keys), READ_AHEAD)]
+    problems: dict[str, Problem] = {}
+
+    def rows() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        for chunk, batch in zip(chunks, batches(pictures, chunks, workers), strict=True):
+            problems.update({problem.path: problem for problem in batch.problems})
+            advance(len(batch.problems))
+            for place, pixels in zip(batch.places, batch.pixels.numpy(), strict=True):
+                yield pictures.samples[chunk[place].row].digest, pixels
+
+    def embed(item: tuple[str, NDArray[np.uint8]]) -> tuple[str, NDArray[np.float32]]:
+        return item[0], engine.embed(item[1][None])[0]
+
+    with ThreadPoolExecutor(plan.lanes) as pool:
+        for digest, vector in in_order(pool, embed, rows(), 2 * plan.lanes):
+            bits = torch.from_numpy(vector.reshape(-1)).bfloat16().view(torch.int16).numpy().view(np.uint16)
+            store.put(digest, bits, {})
+            advance()
+    store.flush()
+    return problems
+
+
+def _view(recipe: dict[str, Any], values: int, samples: Sequence[Sample], hold: bool) -> View:
+    with Store(recipe, values, np.uint16) as store:
+        digests = sorted({sample.digest for sample in samples} & store.digests())
+        rows = {digest: row for row, digest in enumerate(digests)}
+        held = None
+        if hold:
+            held = np.empty((len(digests), values), dtype=np.uint16)
+            for digest, bits in store.get(digests):
+                held[rows[digest]] = bits
+    return View(recipe, values, rows, held)
+
+
+def _engine(divided: Cut, backbone: Backbone, plan: EnginePlan) -> Engine:
+    prefix: nn.Module = divided.prefix.eval()
+    if plan.device != "cpu":
+        return TorchEngine(prefix.to(plan.device), plan.device)
+    return OpenVinoEngine.compile(
+        _graph(prefix, backbone, divided.stage), threads=core_count(), precision=plan.precision
+    )
+
+
+def _graph(prefix: nn.Module, backbone: Backbone, stage: str) -> Path:
+    """The prefix as an ONNX file, exported once."""
+    key = sha256(repr((backbone.weights_digest, backbone.architecture, stage)).encode()).hexdigest()[:16]
+    path = cache_folder() / "backbones" / f"{backbone.architecture.replace('/', '-')}-prefix-{key}.onnx"
+    if not path.is_file():
+        with written_atomically(path) as temporary:
+            temporary.write_bytes(networks.to_onnx(prefix, backbone.preprocess))
+    return path
