@@ -26,7 +26,7 @@ ROOMS = [
 LATE = ["workflow", "terminal", "demonstration", "cli", "__main__"]
 ORDER = {name: number for number, name in enumerate(ROOMS + LATE)}
 
-# What imports torch at its top: nothing else imports one of these at its own, so that torch is loaded only where needed.
+# What imports torch at its top; nothing else imports one of these at its own: torch is loaded only where needed.
 TORCH_MODULES = {"activations", "allocator", "arithmetic", "augment", "checkpoint", "cutting", "finetune", "folding"}
 TORCH_MODULES |= {"label_safety", "loop", "mixing", "networks", "optimise", "pixels", "preview", "sources", "student"}
 

@@ -141,14 +141,16 @@ def test_mistakes_are_named(policy, message):
 
 
 def test_what_torchvision_refuses_is_a_usage_error():
-    with pytest.raises(UsageError, match="'rotation degrees -5' cannot be used"):
+    with pytest.raises(UsageError, match=r"'rotation \(degrees -5\)' cannot be used"):
         build((Step("rotation", {"degrees": -5.0}),), SIZE)
 
 
 def test_a_step_shows_every_value():
-    assert (
-        str(one("random-resized-crop", scale=[0.5, 1])[0]) == "random-resized-crop scale 0.5 to 1 aspect 0.75 to 1.33"
-    )
+    step = one("random-resized-crop", scale=[0.5, 1])[0]
+    assert str(step) == "random-resized-crop (scale 0.5 to 1, aspect 0.75 to 4/3)"
+    assert str(one("squish")[0]) == "squish"
+    assert str(one("random-crop")[0]) == "random-crop (ratio 8/7)"
+    assert str(one("rotation", degrees=15.00001)[0]) == "rotation (degrees 15.00001)"
     assert one("rotation", degrees=15) == one("rotation")
     assert repr(one("rotation", degrees=15)) == repr(one("rotation"))
 

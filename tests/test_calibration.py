@@ -11,6 +11,12 @@ from scipy.special import softmax as scipy_softmax
 from headstart.learning.calibration import COLDEST, HOTTEST, fit_temperature, softmax
 
 
+def doubted(logits, labels, doubt):
+    """The mean loss where each label is doubted a little."""
+    logs = log_softmax(logits, axis=1)
+    return -((1 - doubt) * logs[np.arange(len(labels)), labels] + doubt * logs.mean(axis=1)).mean()
+
+
 def drawn(seed: int, count: int = 400, classes: int = 4, temperature: float = 1.0):
     """Logits whose labels are drawn from softmax(logits / temperature)."""
     rng = np.random.default_rng(seed)
@@ -25,13 +31,17 @@ def drawn(seed: int, count: int = 400, classes: int = 4, temperature: float = 1.
 def test_agrees_with_a_bounded_scalar_optimiser(temperature, classes):
     logits, labels = drawn(3, classes=classes, temperature=temperature)
 
-    def loss(log_t):
-        return -log_softmax(logits / np.exp(log_t), axis=1)[np.arange(len(labels)), labels].mean()
+    def loss(log_t, doubt=0.0):
+        logs = log_softmax(logits / np.exp(log_t), axis=1)
+        targets = np.full_like(logits, doubt / classes)
+        targets[np.arange(len(labels)), labels] += 1 - doubt
+        return -(targets * logs).sum(axis=1).mean()
 
-    oracle = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), options={"xatol": 1e-10})
+    bounds, doubt = (np.log(COLDEST), np.log(HOTTEST)), 1 / (len(labels) + 2)
+    oracle = minimize_scalar(lambda log_t: loss(log_t, doubt), bounds=bounds, options={"xatol": 1e-10})
     found = fit_temperature(logits, labels)
     assert found.temperature == pytest.approx(np.exp(oracle.x), rel=1e-5)
-    assert found.log_loss_after == pytest.approx(oracle.fun, rel=1e-10)
+    assert found.log_loss_after == pytest.approx(loss(np.log(found.temperature)), rel=1e-10)
     assert found.log_loss_before == pytest.approx(loss(0.0), rel=1e-12)
     assert not found.at_bound
 
@@ -41,12 +51,16 @@ def test_recovers_the_temperature_that_the_labels_were_drawn_with():
     assert fit_temperature(logits, labels).temperature == pytest.approx(2.0, rel=0.05)
 
 
-def test_separable_rows_stop_at_the_coldest_and_say_so():
-    labels = np.arange(30) % 3
-    found = fit_temperature(np.eye(3)[labels] * 5, labels)
-    assert found.at_bound
-    assert found.temperature == pytest.approx(COLDEST)
-    assert found.log_loss_after < found.log_loss_before
+def test_a_perfect_record_leaves_a_doubt_that_shrinks_with_its_length():
+    chances = []
+    for count in (30, 300, 3000):
+        labels = np.arange(count) % 3
+        logits = np.eye(3)[labels] * 5
+        found = fit_temperature(logits, labels)
+        chances.append(softmax(logits / found.temperature)[np.arange(count), labels].mean())
+        assert not found.at_bound
+        assert chances[-1] == pytest.approx(1 - 2 / 3 / (count + 2), abs=1e-6)
+    assert chances == sorted(chances)
 
 
 def test_logits_that_contradict_the_labels_stop_at_the_hottest():
@@ -64,7 +78,8 @@ def test_never_worse_than_no_calibration_and_blind_to_order(seed, scale, count):
     labels = rng.integers(0, 3, count)
     found = fit_temperature(logits, labels)
     order = rng.permutation(count)
-    assert found.log_loss_after <= found.log_loss_before + 1e-9
+    doubt = 1 / (count + 2)
+    assert doubted(logits / found.temperature, labels, doubt) <= doubted(logits, labels, doubt) + 1e-9
     assert COLDEST <= found.temperature <= HOTTEST * (1 + 1e-12)
     again = fit_temperature(logits[order], labels[order])
     assert again.log_loss_after == pytest.approx(found.log_loss_after, rel=1e-7, abs=1e-12)

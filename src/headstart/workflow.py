@@ -273,7 +273,7 @@ def compare(
 def preview(dataset: Dataset, augmentation: "Augmentation", path: Path) -> list[str]:
     """Draw into the PNG file `path` what `augmentation` makes of a few pictures; returns what to mind about it."""
     from headstart.delivery import preview as sheets  # with torch, which checking needs for nothing else
-    from headstart.learning.label_safety import advice
 
-    sheets.draw(dataset, augmentation, path)
-    return advice(augmentation.steps, dataset.classes)
+    given, warnings = sheets.for_classes(augmentation, dataset.classes)
+    sheets.draw(dataset, given, path)
+    return warnings

@@ -1,8 +1,9 @@
 """A contact sheet of an augmentation: pictures beside what a network would be shown of them, as one PNG."""
 
+import difflib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from headstart.delivery.sheet import GAP, GREY, INK, framed, write
 from headstart.errors import DataError, UsageError
 from headstart.learning.augment import POLICIES, Step, build, policy_steps, seeded, smallest_crop
+from headstart.learning.label_safety import advice, suited
 from headstart.learning.recipes import RECIPES, load_recipe
 from headstart.pictures.dataset import Dataset, Sample
 from headstart.pictures.decode import PictureError, decode
@@ -26,10 +28,14 @@ _TITLE, _LINE = 20, 18  # pixels
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The steps of a policy, under the name by which a person asked for it."""
+    """The steps of a policy, under the name by which a person asked for it.
+
+    `spare_labels`: the recipe leaves out what may change the labels (see `learning.label_safety`).
+    """
 
     name: str
     steps: tuple[Step, ...]
+    spare_labels: bool = False
 
 
 def choose(name: str) -> Augmentation:
@@ -41,13 +47,24 @@ def choose(name: str) -> Augmentation:
     if name in POLICIES:
         return Augmentation(name, policy_steps(name))
     if name not in RECIPES and not name.endswith(".toml"):
+        near = difflib.get_close_matches(name, [*POLICIES, *RECIPES], n=1, cutoff=0.5)
+        guess = f"; did you mean '{near[0]}'?" if near else "."
         raise UsageError(
-            f"unknown augmentation '{name}'. There are the policies {', '.join(POLICIES)}, those of the recipes "
+            f"unknown augmentation '{name}'{guess} There are the policies {', '.join(POLICIES)}, those of the recipes "
             f"{', '.join(RECIPES)}, and those of .toml files."
         )
-    policy = load_recipe(name).augmentation
-    own = f", {policy}" if isinstance(policy, str) else ""
-    return Augmentation(f"{Path(name).name}{own}", policy_steps(policy))
+    recipe = load_recipe(name)
+    policy = f", {recipe.augmentation}" if isinstance(recipe.augmentation, str) else ""
+    return Augmentation(f"{Path(name).name}{policy}", policy_steps(recipe.augmentation), recipe.spare_labels)
+
+
+def for_classes(augmentation: Augmentation, classes: Sequence[str]) -> tuple[Augmentation, list[str]]:
+    """The augmentation that pictures of these classes are given, and what a person should mind about it."""
+    warnings = advice(augmentation.steps, classes)
+    if not augmentation.spare_labels:
+        return augmentation, warnings
+    spared = replace(augmentation, steps=suited(augmentation.steps, classes))
+    return spared, [f"{sentence} The recipe leaves it out." for sentence in warnings]
 
 
 def draw(dataset: Dataset, augmentation: Augmentation, path: Path, *, seed: int = 0) -> None:
@@ -60,26 +77,10 @@ def draw(dataset: Dataset, augmentation: Augmentation, path: Path, *, seed: int 
         StorageError: the file cannot be written.
     """
     at_least = 2 * math.ceil(SIDE / smallest_crop(augmentation.steps))
-    rows = _rows(dataset, at_least)
+    rows = _rows(dataset, at_least, seed)
     if not rows:
         raise DataError(f"there is no picture to preview an augmentation on in {dataset.root}.")
-    width = MARGIN + (1 + VIEWS) * (CELL + GAP) + 2 * GAP
-    described = _wrapped(" → ".join(map(str, augmentation.steps)), width - 2 * GAP)
-    top = GAP + _TITLE + 8 + len(described) * _LINE + _LINE + GAP
-    sheet = Image.new("RGB", (width, top + len(rows) * (CELL + GAP)), "white")
-    pen = ImageDraw.Draw(sheet)
-    write(pen, (GAP, GAP), f"augmentation: {augmentation.name}", _TITLE, INK, width=width - 2 * GAP)
-    for number, line in enumerate(described):
-        write(pen, (GAP, GAP + _TITLE + 8 + number * _LINE), line, 14, GREY, width=width)
-    write(pen, (_left(0), top - _LINE - 2), "the picture", 13, GREY)
-    write(
-        pen,
-        (_left(1), top - _LINE - 2),
-        f"what the network may be shown, at {SIDE} x {SIDE} pixels",
-        13,
-        GREY,
-        width=width,
-    )
+    sheet, pen, top = _headed(augmentation, len(rows))
     for number, (sample, picture) in enumerate(rows):
         down = top + number * (CELL + GAP)
         write(pen, (GAP, down + 2), sample.label, 16, INK, width=MARGIN - GAP)
@@ -88,6 +89,24 @@ def draw(dataset: Dataset, augmentation: Augmentation, path: Path, *, seed: int 
             sheet.paste(framed(view, CELL), (_left(column), down))
     with written_atomically(path) as temporary:
         sheet.save(temporary, format="PNG")
+
+
+def _headed(augmentation: Augmentation, rows: int) -> tuple[Image.Image, ImageDraw.ImageDraw, int]:
+    """A sheet that says what it shows, its pen, and where the first of the `rows` begins."""
+    width = _left(1 + VIEWS)
+    described = _wrapped(", ".join(map(str, augmentation.steps)) or "no steps", width - 2 * GAP)
+    below = GAP + _TITLE + 8 + len(described) * _LINE
+    top = below + _LINE + GAP
+    sheet = Image.new("RGB", (width, top + rows * (CELL + GAP)), "white")
+    pen = ImageDraw.Draw(sheet)
+    write(pen, (GAP, GAP), f"augmentation: {augmentation.name}", _TITLE, INK, width=width - 2 * GAP)
+    for number, line in enumerate(described):
+        write(pen, (GAP, GAP + _TITLE + 8 + number * _LINE), line, 14, GREY, width=width - 2 * GAP)
+    write(pen, (_left(0), below + 9), "the picture", 13, GREY)
+    write(
+        pen, (_left(1), below + 9), f"what the network may be shown, at {SIDE} x {SIDE} pixels", 13, GREY, width=width
+    )
+    return sheet, pen, top
 
 
 def _left(column: int) -> int:
@@ -103,11 +122,11 @@ def _views(picture: Image.Image, steps: Sequence[Step], seed: tuple[int, int]) -
         yield Image.fromarray(seeded(transform, picture, int(draw_seed)).permute(1, 2, 0).numpy())
 
 
-def _rows(dataset: Dataset, at_least: int) -> list[tuple[Sample, Image.Image]]:
-    """The first pictures that can be read, in turn from each of up to `PICTURES` classes, in order of the classes."""
+def _rows(dataset: Dataset, at_least: int, seed: int) -> list[tuple[Sample, Image.Image]]:
+    """Readable pictures in the order of their paths, drawn in turn from each of up to `PICTURES` classes."""
     classes = dataset.classes
     shown = [classes[number * len(classes) // PICTURES] for number in range(PICTURES)] if classes else []
-    waiting = {label: _readable(dataset, label, at_least) for label in dict.fromkeys(shown)}
+    waiting = {label: _readable(dataset, label, at_least, seed) for label in dict.fromkeys(shown)}
     rows: list[tuple[Sample, Image.Image]] = []
     while waiting and len(rows) < PICTURES:
         for label in list(waiting):
@@ -119,10 +138,12 @@ def _rows(dataset: Dataset, at_least: int) -> list[tuple[Sample, Image.Image]]:
     return sorted(rows, key=lambda row: (row[0].label, row[0].path))
 
 
-def _readable(dataset: Dataset, label: str, at_least: int) -> Iterator[tuple[Sample, Image.Image]]:
-    """The pictures of a class that can be read, those to learn from first; each is read when it is asked for."""
+def _readable(dataset: Dataset, label: str, at_least: int, seed: int) -> Iterator[tuple[Sample, Image.Image]]:
+    """The readable pictures of a class, shuffled, those to learn from first; each is read when it is asked for."""
     samples = [sample for sample in dataset.samples if sample.label == label]
-    for sample in sorted(samples, key=lambda sample: sample.given not in (None, "train")):
+    order = np.random.default_rng([seed, *b"pictures"]).permutation(len(samples))
+    for number in sorted(order, key=lambda number: samples[number].given not in (None, "train")):
+        sample = samples[number]
         try:
             yield sample, Image.fromarray(decode(read(dataset.locate(sample))[0], at_least=at_least).pixels)
         except (PictureError, OSError):

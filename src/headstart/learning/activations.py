@@ -1,11 +1,12 @@
 """What a frozen prefix makes of augmented views of each picture: computed once, on the fast engine, and kept."""
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from headstart.features.cutting import Cut
 from headstart.features.engines import Engine, EnginePlan, TorchEngine
 from headstart.features.extract import recipe as features_recipe
 from headstart.features.openvino_engine import OpenVinoEngine
+from headstart.features.preprocess import Preprocess
 from headstart.features.store import Store
 from headstart.learning.augment import Step
 from headstart.learning.pixels import Key, Pictures, batches
@@ -31,18 +33,28 @@ MEMORY_BYTES = 2 * 1024**3
 """Activations are held in memory up to this size; beyond it they are read from the store batch by batch."""
 
 READ_AHEAD = 16  # pictures a batch while activations are computed
-PLAIN = -1  # the view without augmentation, which validation sees
+
+
+class Look(NamedTuple):
+    """One way of seeing all pictures: the side of the augmented pictures, and which of several draws this is."""
+
+    side: int
+    draw: int
+
+
+PLAIN = Look(0, 0)
+"""Pictures without augmentation, as the finished classifier will see them."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One view of all pictures: where its activations lie, and in memory those that there is room for.
+    """The activations [*shape] of all pictures in one look: where they lie, and in memory if there is room.
 
     `held` uint16 [n, values] are bf16 bits, or None; `rows` the row of each digest in it.
     """
 
     store: dict[str, Any]
-    values: int
+    shape: tuple[int, ...]
     rows: dict[str, int]
     held: NDArray[np.uint16] | None
 
@@ -50,7 +62,7 @@ class View:
         """The activations uint16 [m, values] of `digests`."""
         if self.held is not None:
             return np.asarray(self.held[[self.rows[digest] for digest in digests]])
-        with Store(self.store, self.values, np.uint16) as store:
+        with Store(self.store, math.prod(self.shape), np.uint16) as store:
             found = dict(store.get(dict.fromkeys(digests)))
         return np.stack([found[digest] for digest in digests])
 
@@ -60,20 +72,19 @@ class Activations:
     """The views of a set of samples, by number, and the problems of the pictures that could not be read."""
 
     samples: Sequence[Sample]
-    shape: tuple[int, ...]
-    views: dict[int, View]
+    views: dict[Look, View]
     problems: tuple[Problem, ...] = field(default=())
 
-    def take(self, view: int, rows: Sequence[int]) -> tuple[Tensor, NDArray[np.int64]]:
+    def take(self, look: Look, rows: Sequence[int]) -> tuple[Tensor, NDArray[np.int64]]:
         """Activations float32 [m, *shape] of the samples at `rows`, and the places [m] of those that have any."""
-        chosen = self.views[view]
+        chosen = self.views[look]
         digests = [self.samples[row].digest for row in rows]
         places = np.flatnonzero([digest in chosen.rows for digest in digests])
         if not len(places):
-            return torch.empty(0, *self.shape), places
+            return torch.empty(0, *chosen.shape), places
         bits = chosen.take([digests[place] for place in places])
         floats = torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16).float()
-        return floats.reshape(len(places), *self.shape), places
+        return floats.reshape(len(places), *chosen.shape), places
 
 
 def compute(
@@ -82,54 +93,70 @@ def compute(
     backbone: Backbone,
     plan: EnginePlan,
     *,
-    views: Sequence[int],
+    looks: Sequence[Look],
     described: tuple[tuple[Step, ...], int],
     workers: int = 0,
     progress: Progress = SILENT,
 ) -> Activations:
-    """The activations of every picture in each of `views`; what the store has is not computed again.
+    """The activations of every picture in each of `looks`; what the store has is not computed again.
 
     Args:
         pictures: the pictures, which are read, decoded and augmented as needed.
         divided: the cut network; its prefix runs on the fast engine.
         backbone: what was cut.
         plan: the engine.
-        views: the numbers of the views; `PLAIN` is the one without augmentation.
-        described: the augmentation's steps and the seed: with the number of a view they say what it looks like.
+        looks: the sides and draws that are wanted, or `PLAIN`.
+        described: the augmentation's steps and the seed: with a look they say what each picture looks like.
         workers: processes that prepare pictures.
-        progress: shows the views.
+        progress: shows the work.
     """
     steps, seed = described
-    values = int(np.prod(divided.shape))
-    recipes = {view: _recipe(backbone, plan, divided, view, steps, seed) for view in views}
-    engine: Engine | None = None
+    preprocesses = {look: _preprocess(backbone, look) for look in looks}
+    shapes = {look: _shape(divided, preprocesses[look]) for look in looks}
+    recipes = {look: _recipe(backbone, plan, divided, look, steps, seed) for look in looks}
     problems: dict[str, Problem] = {}
-    with progress.stage("activations", len(pictures.samples) * len(views)) as advance:
-        for view in views:
-            with Store(recipes[view], values, np.uint16) as store:
+    with progress.stage("activations", len(pictures.samples) * len(looks)) as advance:
+        for look in looks:
+            with Store(recipes[look], math.prod(shapes[look]), np.uint16) as store:
                 missing = _missing(pictures.samples, store.digests(), advance)
-                if missing and engine is None:
-                    engine = _engine(divided, backbone, plan)
-                if missing and engine is not None:
-                    keys = [_key(pictures, row, view, seed) for row in missing]
+                if missing:
+                    engine = _engine(divided, replace(backbone, preprocess=preprocesses[look]), plan)
+                    keys = [_key(pictures, row, look, seed) for row in missing]
                     problems |= _embed(pictures, keys, engine, store, (plan, workers), advance)
-    held_bytes = 2 * values * len({sample.digest for sample in pictures.samples}) * len(views)
-    made = {view: _view(recipes[view], values, pictures.samples, held_bytes <= MEMORY_BYTES) for view in views}
-    return Activations(pictures.samples, divided.shape, made, tuple(problems.values()))
+    different = len({sample.digest for sample in pictures.samples})
+    hold = 2 * different * sum(math.prod(shape) for shape in shapes.values()) <= MEMORY_BYTES
+    views = {look: _view(recipes[look], shapes[look], pictures.samples, hold) for look in looks}
+    return Activations(pictures.samples, views, tuple(problems.values()))
+
+
+def _preprocess(backbone: Backbone, look: Look) -> Preprocess:
+    own = backbone.preprocess
+    return own if look == PLAIN else replace(own, height=look.side, width=look.side)
+
+
+def _shape(divided: Cut, preprocess: Preprocess) -> tuple[int, ...]:
+    """The shape of one picture's activations."""
+    with torch.no_grad():
+        nothing = torch.zeros(1, preprocess.height, preprocess.width, 3, dtype=torch.uint8)
+        return tuple(divided.prefix.eval()(nothing).shape[1:])
 
 
 def _recipe(
-    backbone: Backbone, plan: EnginePlan, divided: Cut, view: int, steps: tuple[Step, ...], seed: int
+    backbone: Backbone, plan: EnginePlan, divided: Cut, look: Look, steps: tuple[Step, ...], seed: int
 ) -> dict[str, Any]:
-    look = "plain" if view == PLAIN else f"{view} of seed {seed}: {'; '.join(map(str, steps))}"
-    return {**features_recipe(backbone, plan), "stage": divided.stage, "view": look}
+    seen = (
+        "plain"
+        if look == PLAIN
+        else f"{look.side} pixels, draw {look.draw} of seed {seed}: {'; '.join(map(str, steps))}"
+    )
+    return {**features_recipe(backbone, plan), "stage": divided.stage, "view": seen}
 
 
-def _key(pictures: Pictures, row: int, view: int, seed: int) -> Key:
-    if view == PLAIN:
+def _key(pictures: Pictures, row: int, look: Look, seed: int) -> Key:
+    if look == PLAIN:
         return Key(row)
     content = int(pictures.samples[row].digest[:12], 16)
-    return Key(row, max(pictures.transforms), number(seed, "view", view, content))
+    return Key(row, look.side, number(seed, "view", *look, content))
 
 
 def _missing(samples: Sequence[Sample], known: set[str], advance: Advance) -> list[int]:
@@ -167,7 +194,8 @@ def _embed(
     return problems
 
 
-def _view(recipe: dict[str, Any], values: int, samples: Sequence[Sample], hold: bool) -> View:
+def _view(recipe: dict[str, Any], shape: tuple[int, ...], samples: Sequence[Sample], hold: bool) -> View:
+    values = math.prod(shape)
     with Store(recipe, values, np.uint16) as store:
         digests = sorted({sample.digest for sample in samples} & store.digests())
         rows = {digest: row for row, digest in enumerate(digests)}
@@ -176,7 +204,7 @@ def _view(recipe: dict[str, Any], values: int, samples: Sequence[Sample], hold: 
             held = np.empty((len(digests), values), dtype=np.uint16)
             for digest, bits in store.get(digests):
                 held[rows[digest]] = bits
-    return View(recipe, values, rows, held)
+    return View(recipe, shape, rows, held)
 
 
 def _engine(divided: Cut, backbone: Backbone, plan: EnginePlan) -> Engine:
@@ -190,7 +218,9 @@ def _engine(divided: Cut, backbone: Backbone, plan: EnginePlan) -> Engine:
 
 def _graph(prefix: nn.Module, backbone: Backbone, stage: str) -> Path:
     """The prefix as an ONNX file, exported once."""
-    key = sha256(repr((backbone.weights_digest, backbone.architecture, stage)).encode()).hexdigest()[:16]
+    key = sha256(
+        repr((backbone.weights_digest, backbone.architecture, stage, backbone.preprocess)).encode()
+    ).hexdigest()[:16]
     path = cache_folder() / "backbones" / f"{backbone.architecture.replace('/', '-')}-prefix-{key}.onnx"
     if not path.is_file():
         with written_atomically(path) as temporary:

@@ -9,6 +9,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -73,13 +74,14 @@ class Kind:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a policy: its name in `STEPS` and the value of every parameter; equal steps have equal `repr`."""
+    """One step of a policy: its name in `STEPS` and the value of every parameter. Unequal steps read differently."""
 
     name: str
     values: dict[str, Number]
 
     def __str__(self) -> str:
-        return " ".join([self.name, *(f"{name} {_shown(value)}" for name, value in self.values.items())])
+        values = ", ".join(f"{name} {_shown(value)}" for name, value in self.values.items())
+        return f"{self.name} ({values})" if values else self.name
 
 
 def _affine(**parts: Any) -> Any:
@@ -277,4 +279,10 @@ def _known(name: str, names: Iterable[str], what: str) -> str:
 
 
 def _shown(value: Number) -> str:
-    return f"{value[0]:.3g} to {value[1]:.3g}" if isinstance(value, tuple) else f"{value:.3g}"
+    """A value for people, from which no digit is lost: 0.35, 4/3, or all digits."""
+    if isinstance(value, tuple):
+        return f"{_shown(value[0])} to {_shown(value[1])}"
+    short, fraction = f"{value:.3g}", Fraction(value).limit_denominator(100)
+    if float(short) == value:
+        return short
+    return str(fraction) if float(fraction) == value else repr(value)

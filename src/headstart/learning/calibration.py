@@ -19,8 +19,8 @@ BLOCK_NUMBERS = 2**22
 class Calibration:
     """A temperature, and the mean log loss without it (at temperature 1) and with it.
 
-    `at_bound` is True where the best temperature would lie outside 0.05..20. At 0.05 every row is most probably
-    right and the rows leave no doubt to calibrate; at 20 the logits say nothing about the labels.
+    `at_bound` is True where the best temperature would lie outside 0.05..20. At 0.05 every row is right by far; at 20
+    the logits say nothing about the labels.
     """
 
     temperature: float
@@ -38,33 +38,35 @@ def softmax(logits: Real) -> Float64:
 
 
 def fit_temperature(logits: Real, labels: Integers) -> Calibration:
-    """The temperature T in 0.05..20 that minimises the mean of -log softmax(z_i / T)[y_i].
+    """The temperature T in 0.05..20 that minimises the mean of sum_c -t_ic log softmax(z_i / T)[c].
 
-    `logits` [m, k] come from heads that have not seen their row (out-of-fold), m > 0; `labels` int [m] in 0..k-1.
-    The loss is convex in 1/T: Newton's method on its slope, kept inside a bracket that every step narrows.
-    Dividing by T changes no decision, only how sure it is. Source: Guo, Pleiss, Sun and Weinberger, "On calibration
-    of modern neural networks" (2017), section 4.2.
+    `logits` [m, k] come from heads that have not seen their row (out-of-fold), m > 0; `labels` int [m] in 0..k-1. The
+    targets t are 1 for the label, less e, which all classes share, with e = 1 / (m + 2): that m rows were right does
+    not show that none can be wrong (Platt 1999, section 2.2). The loss is convex in 1/T: Newton's method on its slope,
+    kept inside a bracket that every step narrows. Dividing by T changes no decision, only how sure it is. Source: Guo,
+    Pleiss, Sun and Weinberger, "On calibration of modern neural networks" (2017), section 4.2.
     """
     assert logits.ndim == 2
     assert labels.shape == (len(logits),)
     assert len(logits)
-    before, _, _ = _loss(logits, labels, 1.0)
+    before, _, _ = _loss(logits, labels, 1.0, 0.0)
+    doubt = 1 / (len(labels) + 2)
     low, high = 1 / HOTTEST, 1 / COLDEST
-    if _loss(logits, labels, low)[1] >= 0:
+    if _loss(logits, labels, low, doubt)[1] >= 0:
         inverse, at_bound = low, True
-    elif _loss(logits, labels, high)[1] <= 0:
+    elif _loss(logits, labels, high, doubt)[1] <= 0:
         inverse, at_bound = high, True
     else:
-        inverse, at_bound = _root(logits, labels, low, high), False
-    after, _, _ = _loss(logits, labels, inverse)
+        inverse, at_bound = _root(logits, labels, (low, high), doubt), False
+    after, _, _ = _loss(logits, labels, inverse, 0.0)
     return Calibration(1 / inverse, at_bound, before, after)
 
 
-def _root(logits: Real, labels: Integers, low: float, high: float) -> float:
-    """Where the slope of the loss by the inverse temperature is zero; it is negative at `low`, positive at `high`."""
-    inverse = 1.0
+def _root(logits: Real, labels: Integers, bracket: tuple[float, float], doubt: float) -> float:
+    """Where the slope of the loss by the inverse temperature is zero; it is negative below, positive above."""
+    inverse, (low, high) = 1.0, bracket
     for _ in range(MOST_STEPS):
-        _, slope, curvature = _loss(logits, labels, inverse)
+        _, slope, curvature = _loss(logits, labels, inverse, doubt)
         if slope > 0:
             high = inverse
         else:
@@ -78,14 +80,14 @@ def _root(logits: Real, labels: Integers, low: float, high: float) -> float:
     return inverse
 
 
-def _loss(logits: Real, labels: Integers, inverse: float) -> tuple[float, float, float]:
-    """The mean log loss of `inverse` * logits, and its first and second derivative by `inverse`."""
+def _loss(logits: Real, labels: Integers, inverse: float, doubt: float) -> tuple[float, float, float]:
+    """The mean loss of `inverse` * logits with targets less `doubt`; its first and second derivative by `inverse`."""
     totals = np.zeros(3)
     size = max(1, BLOCK_NUMBERS // logits.shape[1])
     for start in range(0, len(labels), size):
         block, of_block = logits[start : start + size].astype(np.float64), labels[start : start + size]
         block -= block.max(axis=1, keepdims=True)
-        of_labels = block[np.arange(len(of_block)), of_block]
+        of_labels = (1 - doubt) * block[np.arange(len(of_block)), of_block] + doubt * block.mean(axis=1)
         probabilities = np.exp(inverse * block)
         total = probabilities.sum(axis=1)
         probabilities /= total[:, None]

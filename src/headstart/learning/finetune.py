@@ -30,7 +30,7 @@ from headstart.learning.novelty import fit_novelty
 from headstart.learning.pixels import Pictures
 from headstart.learning.recipes import Recipe
 from headstart.learning.solve import Solved
-from headstart.learning.sources import FromActivations, FromPictures, Source
+from headstart.learning.sources import FromActivations, FromPictures, Growth, Source, look
 from headstart.learning.student import Pupil, enrol
 from headstart.parallel import core_count
 from headstart.pictures.dataset import Problem
@@ -209,26 +209,27 @@ def _source(
         Pictures([dataset.samples[index] for index in part], dataset.root, preprocess, steps, pupil.sides)
         for part in (parts.training, parts.validation)
     )
+    growth = Growth(pupil.sides, recipe.epochs)
     if pupil.cut is None:
-        return FromPictures(training, validation, pupil.sides, recipe.epochs, job.seed, workers), {}
-    views = range(min(recipe.views, recipe.epochs))
+        return FromPictures(training, validation, growth, job.seed, workers), {}
+    looks = list(dict.fromkeys(look(growth, recipe.views, epoch) for epoch in range(recipe.epochs)))
     made = []
     with processes.main_first(job.plan.device):
-        for pictures, wanted in ((training, list(views)), (validation, [activations.PLAIN])):
+        for pictures, wanted in ((training, looks), (validation, [activations.PLAIN])):
             made.append(
                 activations.compute(
                     pictures,
                     pupil.cut,
                     pupil.backbone,
                     job.plan,
-                    views=wanted,
+                    looks=wanted,
                     described=(steps, job.seed),
                     workers=workers,
                     progress=progress,
                 )
             )
     problems = {problem.path: problem for one in made for problem in one.problems}
-    return FromActivations(made[0], made[1], len(views)), problems
+    return FromActivations(made[0], made[1], growth, recipe.views), problems
 
 
 def _workers(job: Job) -> int:

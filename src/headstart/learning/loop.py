@@ -168,7 +168,8 @@ def train(
         interrupted = stack.enter_context(_interrupts())
         fetched = source.training(_wanted(training, rows))  # the whole training's, prepared ahead of need
         for epoch in range(training.position[0], recipe.epochs):
-            if recipe.patience is not None and epoch - training.best_epoch >= recipe.patience:
+            waited = epoch - max(training.best_epoch, source.growth.settled)
+            if recipe.patience is not None and waited >= recipe.patience:
                 progress.say(f"stopped: no better epoch since epoch {training.best_epoch}")
                 break
             batches = _batches(rows, epoch, training)

@@ -84,7 +84,7 @@ class Recipe(Table):
     batch              pictures a step; `accumulate` divides each into so many passes, for less memory
     sizes              sides in pixels of training pictures, in equal shares of the epochs; empty: the backbone's own.
                        `growing`: four sevenths, five sevenths, and all of it, where the network takes such sizes
-    views              with tune `last`: how many augmented views of each picture are computed and kept
+    views              with tune `last`: how many augmented views of each picture and side are computed and kept
     batch_norm         `frozen` statistics, `train`ed ones as in the classic scripts, or `folded` into the
                        convolutions (frozen, and faster)
     balance            `weights` in the loss or a `sampler` that gives every class the same share
@@ -92,6 +92,7 @@ class Recipe(Table):
     mixup, cutmix      the parameter of the beta distribution that mixes pictures (0: never); with both, one is drawn
     average            `ema`: keep a moving average of the weights (`ema_decay` a step)
     keep, patience     the `last` epoch or the `best` one by validation loss; stop after so many epochs without a better
+                       (of those with pictures of the last side)
     spare_labels       leave out augmentation steps that may change the label, judged by the names of the classes
     guard              compare with the solved head on validation loss and keep the better classifier
     precision          arithmetic: `auto` measures a few steps and takes the fastest of f32 and bf16
@@ -108,7 +109,7 @@ class Recipe(Table):
     batch: Count = 4
     accumulate: Count = 1
     sizes: Literal["growing"] | tuple[Annotated[int, Field(ge=32, le=2048)], ...] = ()
-    views: Count = 4
+    views: Count = 2
     batch_norm: Literal["frozen", "train", "folded"] = "frozen"
     balance: Literal["none", "weights", "sampler"] = "none"
     clip_norm: Positive | None = None
@@ -166,10 +167,11 @@ _OWN = {
     "precision": "auto",
     "clip_norm": 1.0,
     "average": "ema",
-    "loss": {"label_smoothing": 0.1},
     "schedule": {"name": "cosine", "warmup_epochs": 1.0},
     "augmentation": "gentle",
     "spare_labels": True,
+    "sizes": "growing",
+    "patience": 3,
 }
 _SGD_DECAY = {
     "backbone": "resnet18.tv_in1k",
@@ -195,8 +197,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "all": {
         **_OWN,
         "tune": "all",
-        "epochs": 12,
-        "sizes": "growing",
+        "epochs": 9,
         "optimiser": {
             "name": "adamw",
             "learning_rate": 1e-3,

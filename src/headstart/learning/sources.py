@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headstart.learning.activations import PLAIN, Activations
+from headstart.learning.activations import PLAIN, Activations, Look
 from headstart.learning.pixels import Key, Pictures, batches
 from headstart.learning.randomness import number
 from headstart.pictures.dataset import Problem
@@ -29,8 +29,29 @@ class Wanted(NamedTuple):
     rows: Sequence[int]
 
 
+@dataclass(frozen=True)
+class Growth:
+    """The side of the training pictures of each epoch: `sides` one after the other, in equal shares of `epochs`."""
+
+    sides: tuple[int, ...]
+    epochs: int
+
+    def side(self, epoch: int) -> int:
+        """The side of the pictures of `epoch`, counted from 0."""
+        return self.sides[min(epoch * len(self.sides) // self.epochs, len(self.sides) - 1)]
+
+    @property
+    def settled(self) -> int:
+        """The first epoch of the last side."""
+        return next(epoch for epoch in range(self.epochs) if self.side(epoch) == self.side(self.epochs - 1))
+
+
 class Source(Protocol):
     """The inputs of the loop."""
+
+    @property
+    def growth(self) -> Growth:
+        """The sides of the training pictures."""
 
     def training(self, wanted: Iterable[Wanted]) -> Iterator[Fetched]:
         """Augmented inputs, in the order in which they are wanted."""
@@ -41,12 +62,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class FromPictures:
-    """Pictures, of growing sides where `sides` has several; epoch by epoch augmented anew."""
+    """Pictures, epoch by epoch augmented anew."""
 
     training_pictures: Pictures
     validation_pictures: Pictures
-    sides: tuple[int, ...]
-    epochs: int
+    growth: Growth
     seed: int
     workers: int
 
@@ -61,31 +81,33 @@ class FromPictures:
         for batch in batches(self.validation_pictures, ([Key(row) for row in rows] for rows in wanted), 0):
             yield Fetched(batch.pixels, batch.places, batch.problems)
 
-    def side(self, epoch: int) -> int:
-        """The side of the training pictures of `epoch`, counted from 0."""
-        return self.sides[min(epoch * len(self.sides) // self.epochs, len(self.sides) - 1)]
-
     def _key(self, epoch: int, row: int) -> Key:
-        return Key(row, self.side(epoch), number(self.seed, "picture", epoch, row))
+        return Key(row, self.growth.side(epoch), number(self.seed, "picture", epoch, row))
 
 
 @dataclass(frozen=True)
 class FromActivations:
-    """Activations of `views` augmented views, which take turns."""
+    """Activations, of `views` draws for each side, which take turns."""
 
     training_activations: Activations
     validation_activations: Activations
+    growth: Growth
     views: int
 
     def training(self, wanted: Iterable[Wanted]) -> Iterator[Fetched]:
         """See `Source.training`."""
         for one in wanted:
-            yield Fetched(*self.training_activations.take(one.epoch % self.views, one.rows))
+            yield Fetched(*self.training_activations.take(look(self.growth, self.views, one.epoch), one.rows))
 
     def plain(self, wanted: Iterable[Sequence[int]]) -> Iterator[Fetched]:
         """See `Source.plain`."""
         for rows in wanted:
             yield Fetched(*self.validation_activations.take(PLAIN, rows))
+
+
+def look(growth: Growth, views: int, epoch: int) -> Look:
+    """What `epoch` sees of the pictures where each side has `views` draws."""
+    return Look(growth.side(epoch), epoch % views)
 
 
 def order(labels: NDArray[np.int64], epoch: int, seed: int, *, balanced: bool) -> NDArray[np.int64]:

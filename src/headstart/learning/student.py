@@ -128,7 +128,7 @@ def _head(dimension: int, classes: int, start: Head | None, seed: int) -> nn.Lin
 
 def _sides(module: nn.Module, recipe: Recipe, own: int) -> tuple[int, ...]:
     """The sides of training pictures, one after the other; only the network's own where it takes no others."""
-    if recipe.tune == "last" or not recipe.sizes:
+    if not recipe.sizes:
         return (own,)
     if recipe.sizes != "growing":
         return recipe.sizes
