@@ -30,6 +30,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="safetensors or a torch state dict, in timm's order")
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--unfrozen", action="store_true", help="train every layer, not only the last")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -132,7 +133,7 @@ def main() -> None:
 
     model = build_model(args.backbone, args.weights, len(classes), frozen=not args.unfrozen).to(device)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = optim.SGD(learning, lr=0.001, momentum=0.9)
+    optimizer = optim.SGD(learning, lr=args.learning_rate, momentum=0.9)
     scheduler = optim.lr_scheduler.StepLR(optimizer, step_size=7, gamma=0.1)
 
     accuracies = []

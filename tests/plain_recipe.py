@@ -50,6 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="the history as CSV")
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--reduce", type=int, help="the short side that training pictures are reduced to")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--momentum", type=float, help="of SGD")
     parser.add_argument("--learning-rate", type=float)
@@ -77,9 +78,15 @@ def read_split(path: Path, validate_on: str) -> tuple[list[dict], list[dict], li
     return train, val, classes
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_picture(path: Path, short_side: int | None) -> Image.Image:
+    """The picture in RGB; one whose short side is longer than `short_side` is reduced to that."""
     with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+        picture = ImageOps.exif_transpose(image).convert("RGB")
+    if short_side is None or min(picture.size) <= short_side:
+        return picture
+    ratio = short_side / min(picture.size)
+    width, height = (max(short_side, round(side * ratio)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def build_model(name: str, weights: Path | None, class_count: int, seed: int) -> tuple[nn.Module, nn.Module]:
@@ -133,8 +140,8 @@ def build_transforms(augment: str, config: dict) -> tuple[transforms.Compose, tr
         steps = [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()]
     else:
         steps = [
-            transforms.RandomRotation(15),
-            transforms.RandomAffine(0, translate=(0.1, 0.1)),
+            transforms.RandomRotation(15, transforms.InterpolationMode.BILINEAR),
+            transforms.RandomAffine(0, (0.1, 0.1), interpolation=transforms.InterpolationMode.BILINEAR),
             transforms.RandomHorizontalFlip(),
             transforms.ColorJitter(0.2, 0.2, 0.2),
             transforms.Resize(round(size * 256 / 224)),
@@ -173,9 +180,9 @@ def run(args: argparse.Namespace) -> list[dict]:
     train, val, classes = read_split(args.split, recipe["validate_on"])
     config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(args.backbone).to_dict())
     for_training, for_validation = build_transforms(recipe["augment"], config)
-    pictures = [open_picture(args.data / row["path"]) for row in train]
+    pictures = [open_picture(args.data / row["path"], args.reduce) for row in train]
     labels = torch.tensor([classes.index(row["class"]) for row in train], device=args.device)
-    val_inputs = [for_validation(open_picture(args.data / row["path"])) for row in val]
+    val_inputs = [for_validation(open_picture(args.data / row["path"], None)) for row in val]
     val_labels = torch.tensor([classes.index(row["class"]) for row in val], device=args.device)
 
     backbone, head = build_model(args.backbone, args.weights, len(classes), args.seed)

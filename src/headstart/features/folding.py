@@ -39,6 +39,7 @@ def fold(network: nn.Module, example: Tensor) -> list[Pair]:
         Pair(convolution, norm, _norm(network, norm), _convolution(network, convolution).bias is not None)
         for convolution, norm in _pairs(network, example)
     ]
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for pair in pairs:
         convolution = _convolution(network, pair.convolution)
         scale, shift = _affine(pair.removed)
@@ -50,6 +51,7 @@ def fold(network: nn.Module, example: Tensor) -> list[Pair]:
     with torch.no_grad():
         if not torch.allclose(expected, network(example), rtol=0, atol=TOLERANCE * float(expected.abs().max())):
             unfold(network, pairs)
+            network.load_state_dict(before)  # a scale of zero took the weights of its channel
             return []
     return pairs
 

@@ -1,9 +1,11 @@
 """Pictures on their way into training: decoded once, kept on disk as pixels, augmented anew each time."""
 
+import math
 import os
 import signal
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from headstart.features.preprocess import PREPROCESSING, Preprocess
 from headstart.learning.augment import Step, build, seeded, smallest_crop
 from headstart.pictures.dataset import Problem, Sample
-from headstart.pictures.decode import PictureError, decode
+from headstart.pictures.decode import PictureError, Unreadable, decode
 from headstart.pictures.inspect import picture_problem, read
 from headstart.storage import cache_folder
 
@@ -76,8 +78,7 @@ class Pictures(Dataset[Item]):
     ) -> None:
         self.samples, self.root, self.preprocess = samples, root, preprocess
         self.transforms = {side: build(steps, side) for side in sides}
-        short = max([preprocess.at_least // 2, *sides])
-        self.short_side = int(np.ceil(short / smallest_crop(steps)))
+        self.short_side = math.ceil(max(self.transforms) / smallest_crop(steps))
         self.keeps = len(samples) * 3 * ASPECT * self.short_side**2 <= KEPT_BYTES
         facts = repr((PREPROCESSING, sorted(preprocess.to_json().items())))
         self.places = {
@@ -106,10 +107,9 @@ class Pictures(Dataset[Item]):
             return np.asarray(np.load(kept, mmap_mode="r"))
         except (OSError, ValueError, EOFError):
             pass  # not kept, or damaged: decoded now
-        path = self.root / sample.path
-        data, digest = read(path)
+        data, digest = read(self.root / sample.path)
         if digest != sample.digest:
-            raise FileNotFoundError(f"{path} is another picture than when it was first read")
+            raise Unreadable("another picture than when it was first read")
         if plain:
             pixels = self.preprocess.apply(decode(data, at_least=self.preprocess.at_least).pixels)
         else:
@@ -173,4 +173,5 @@ def _keep(path: Path, pixels: NDArray[np.uint8]) -> None:
         np.save(temporary, pixels)
         os.replace(temporary, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a file in the place of the folder
+            temporary.unlink(missing_ok=True)
