@@ -53,7 +53,7 @@ def flat(rows):
     ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
 )
 def test_the_optimiser_is_torchs_with_the_settings(name, kind):
-    mine = optimiser(name=name, momentum=0.8, nesterov=True, betas=(0.7, 0.9), weight_decay=0.03)
+    mine = optimiser(name=name, momentum=0.8, nesterov=name == "sgd", betas=(0.7, 0.9), weight_decay=0.03)
     assert type(mine) is kind
     (group,) = mine.param_groups
     assert (group["lr"], group["weight_decay"]) == (0.4, 0.03)
@@ -136,7 +136,7 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_almost_nothing_as_torchs_does(
     got = flat(rates({"name": "one-cycle"}, **settings))
     steps = EPOCHS * BATCHES
     theirs = optimiser(**settings)
-    scheduler = lr_scheduler.OneCycleLR(theirs, 0.4, total_steps=steps + 1)
+    scheduler = lr_scheduler.OneCycleLR(theirs, 0.4, total_steps=steps + 1, cycle_momentum=False)
     for rate in got:
         assert rate == pytest.approx(theirs.param_groups[0]["lr"])
         theirs.step()
@@ -145,6 +145,16 @@ def test_one_cycle_rises_to_the_rate_and_falls_to_almost_nothing_as_torchs_does(
     assert max(got) == pytest.approx(0.4, rel=0.01)
     assert 0.2 * steps < got.index(max(got)) < 0.4 * steps
     assert got[-1] < 0.01 * max(got)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_one_cycle_leaves_the_momentum_as_the_recipe_says(momentum):
+    mine = optimiser(momentum=momentum)
+    pace = make_pace(mine, Recipe(epochs=2, schedule={"name": "one-cycle"}), BATCHES)
+    for _ in range(2 * BATCHES):
+        assert mine.param_groups[0]["momentum"] == momentum
+        mine.step()
+        pace.after_batch()
 
 
 def test_one_cycle_keeps_the_proportions_of_the_stages():

@@ -227,7 +227,7 @@ def test_a_file_in_the_place_of_the_cache_changes_nothing(folder, cache):
 
 
 def test_more_than_is_to_be_kept_is_decoded_each_time(folder, cache, monkeypatch):
-    monkeypatch.setattr(pixels_room, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(pixels_room, "KEPT_PIXELS_BYTES", 1000)
     mine = pictures(folder)
     assert np.array_equal(mine[Key(0)].pixels.numpy(), expected(folder, FILES[0]))
     assert not cache.exists()

@@ -216,6 +216,8 @@ def test_an_unknown_recipe_is_answered_with_the_nearest_and_with_all():
         ({"optimiser": {"layer_decay": 1.5}}, r"optimiser\.layer_decay: .*received 1\.5"),
         ({"optimiser": {"betas": [0.9]}}, r"optimiser\.betas"),
         ({"optimiser": 3}, "optimiser: .*received 3"),
+        ({"optimiser": {"name": "adam", "nesterov": True}}, "optimiser: nesterov = true needs name = 'sgd'"),
+        ({"optimiser": {"momentum": 0, "nesterov": True}}, "optimiser: nesterov = true needs .*momentum above 0"),
         ({"schedule": {"name": "stair"}}, r"schedule\.name: .*received 'stair'"),
         ({"loss": {"label_smoothing": -0.1}}, r"loss\.label_smoothing: .*received -0\.1"),
         ({"ema_decay": 1.0}, "ema_decay: .*received 1.0"),

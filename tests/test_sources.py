@@ -71,7 +71,7 @@ def test_draws_take_turns_within_a_side():
 def test_pictures_are_asked_for_by_epoch_and_row(monkeypatch):
     problem, asked = Problem("a.png", "vanished", "gone", "left out"), []
 
-    def answer(pictures, keys, workers):
+    def answer(pictures, keys, workers, **_):
         for batch in keys:
             asked.append((pictures, tuple(batch), workers))
             yield Batch(torch.zeros(1, 2, 2, 3, dtype=torch.uint8), np.array([1]), (problem,))

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from headstart.learning.classifier import Classifier as Classifier
     from headstart.learning.classifier import Prediction as Prediction
     from headstart.learning.examples import Examples as Examples
+    from headstart.learning.finetune import Job as Job
+    from headstart.learning.finetune import finetune as finetune
     from headstart.learning.head import fit_head as fit_head
+    from headstart.learning.recipes import Recipe as Recipe
+    from headstart.learning.recipes import load_recipe as load_recipe
     from headstart.learning.solve import solve as solve
     from headstart.pictures.dataset import Dataset as Dataset
     from headstart.pictures.dataset import Problem as Problem
@@ -48,9 +52,11 @@ _HOMES = {
     "Dataset": "pictures.dataset",
     "Examples": "learning.examples",
     "HeadstartError": "errors",
+    "Job": "learning.finetune",
     "Prediction": "learning.classifier",
     "Predictor": "delivery.predictor",
     "Problem": "pictures.dataset",
+    "Recipe": "learning.recipes",
     "Run": "delivery.run_folder",
     "Sample": "pictures.dataset",
     "TrainOptions": "delivery.run_folder",
@@ -59,8 +65,10 @@ _HOMES = {
     "compare_runs": "delivery.comparing",
     "evaluate": "judging.evaluation",
     "extract": "features.extract",
+    "finetune": "learning.finetune",
     "fit_head": "learning.head",
     "load": "delivery.artefact",
+    "load_recipe": "learning.recipes",
     "load_backbone": "features.backbones",
     "measure": "workflow",
     "plan_engine": "features.engines",

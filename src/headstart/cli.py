@@ -122,7 +122,13 @@ def app() -> None:
     help="How many pictures to hold out, or a folder that holds them.  [default: 0.2, or the recipe's]",
 )
 @group_by_option
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws the split.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Draws the split, and all that is random in training.",
+)
 @click.option("--balanced", is_flag=True, help="Weigh classes equally, however many pictures each has.")
 @keep_leaks_option
 @where_it_runs

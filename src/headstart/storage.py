@@ -12,6 +12,9 @@ from pathlib import Path
 
 from headstart.errors import StorageError
 
+KEPT_PIXELS_BYTES = 20 * 1024**3
+"""Decoded pictures are kept up to this size."""
+
 CACHE_PARTS = ("archives", "backbones", "compiled", "demo", "features", "measured", "pixels")
 
 
@@ -99,6 +102,18 @@ def recover(folder: Path) -> None:
 def folder_bytes(folder: Path) -> int:
     """The size of all files under `folder`, in bytes; 0 where there is none."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def prune_oldest(folder: Path, limit_bytes: int) -> int:
+    """Delete the files under `folder` that were written longest ago, down to `limit_bytes`; returns the bytes freed."""
+    files = [(path.stat(), path) for path in folder.rglob("*") if path.is_file()]
+    surplus = freed = max(0, sum(status.st_size for status, _ in files) - limit_bytes)
+    for status, path in sorted(files, key=lambda file: file[0].st_mtime):
+        if surplus <= 0:
+            break
+        path.unlink(missing_ok=True)
+        surplus -= status.st_size
+    return freed - surplus
 
 
 def clear_cache() -> int:

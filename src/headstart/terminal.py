@@ -26,6 +26,7 @@ def run_lines(run: Run) -> Iterator[str]:
     yield f"{sizes}, {len(solved.classifier.classes)} classes"
     yield f"held out: {run.evaluation}"
     yield f"          macro F1 {run.evaluation.macro_f1}, log loss {run.evaluation.log_loss}"
+    yield from _tuning_lines(run)
     yield from _trial_lines(run.trial, run.examples.dataset.root)
     yield from _problem_lines(run.problems, IN_FULL)
     if solved.fitted.at_edge:
@@ -111,7 +112,7 @@ def cache_lines() -> Iterator[str]:
     for stored in store.stored_recipes():
         what = f"{stored.recipe.get('architecture')} {stored.recipe.get('precision')} on {stored.recipe.get('engine')}"
         yield f"  {stored.size_bytes / 1024**2:>9,.1f} MB  {stored.vectors:>9,} pictures  {what}"
-    for name in ("backbones", "compiled", "archives", "demo"):
+    for name in ("backbones", "compiled", "archives", "demo", "pixels"):
         if (folder / name).is_dir():
             yield f"  {folder_bytes(folder / name) / 1024**2:>9,.1f} MB  {name}"
 
@@ -169,6 +170,24 @@ def _times(pair: Pair, compared: Compared) -> str:
     words = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth"}.get(round(times), f"1/{times:,.0f}")
     aside = any(compared.cost[name] < compared.runs[name].total for name in (slow, fast))
     return f"; {fast} took {words} of the time{', embedding aside' if aside else ''}"
+
+
+def _tuning_lines(run: Run) -> Iterator[str]:
+    """What a training by epochs came to, beside the solved head alone."""
+    if run.tuning is None or run.head is None:
+        return
+    facts = run.tuning.facts
+    epochs = f"epoch {facts['kept_epoch']} of {len(run.tuning.history)}"
+    compared = facts.get("validation_log_loss")
+    losses = ""
+    if compared is not None:
+        both = f"{compared['tuned']:.3f}, the solved head's {compared['head']:.3f} (standard error"
+        losses = f"; log loss on {compared['n']} pictures kept aside {both} of the gain {compared['gain_error']:.3f})"
+    yield f"by epochs: recipe {facts['recipe']['name']}, tune {run.tune}, {epochs}{losses}"
+    if facts["kept"] == "head":
+        yield "           that is not clearly better: the solved head is kept"
+    else:
+        yield f"           the solved head alone has {run.head}"
 
 
 def _trial_lines(trial: Trial, root: Path) -> Iterator[str]:

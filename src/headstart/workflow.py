@@ -12,7 +12,7 @@ from headstart.delivery import artefact, candidates, comparing, run_folder
 from headstart.delivery.comparing import Compared
 from headstart.delivery.predictor import Predictor
 from headstart.delivery.run_folder import DEFAULT_TEST_FRACTION, Run, TrainOptions
-from headstart.errors import DataError, HeadstartError
+from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.features.backbones import DEFAULT, UNTRAINED, Backbone, load_backbone
 from headstart.features.engines import EnginePlan, plan_engine
 from headstart.features.extract import embed_picture, extract
@@ -29,6 +29,7 @@ from headstart.pictures.inspect import inspect
 from headstart.pictures.scan import scan
 from headstart.pictures.split import split
 from headstart.progress import SILENT, Progress
+from headstart.storage import KEPT_PIXELS_BYTES, cache_folder, prune_oldest
 
 if TYPE_CHECKING:
     from headstart.delivery.preview import Augmentation
@@ -99,16 +100,25 @@ def train(
             pattern = artefact.check_pattern(backbone.preprocess)
             run_folder.write(outcome, embed_picture(pattern, solved.classifier.backbone, plan))
             prune()
+            prune_oldest(cache_folder() / "pixels", KEPT_PIXELS_BYTES)
     return outcome
 
 
 def _settled(options: TrainOptions) -> tuple["Recipe | None", TrainOptions]:
     """The recipe that the options name, if any, and the options with what it says of the split filled in."""
     if options.recipe is None and options.tune in (None, "none"):
+        if options.track is not None:
+            raise UsageError("--track follows a training by epochs; give --tune last, --tune all or a --recipe too.")
         return None, options if options.test is not None else replace(options, test=DEFAULT_TEST_FRACTION)
     from headstart.learning.recipes import load_recipe  # with pydantic: only where there is a recipe
 
-    given = {"tune": options.tune, "backbone": options.backbone}
+    given = {
+        "tune": options.tune,
+        "backbone": options.backbone,
+        "weights": "none" if options.weights == UNTRAINED else None,
+        "balance": "weights" if options.balanced else None,
+        "precision": options.precision if options.precision != "auto" else None,
+    }
     overrides = {key: value for key, value in given.items() if value is not None}
     recipe = load_recipe(options.recipe or str(options.tune), **overrides)
     return recipe, options if options.test is not None else replace(options, test=recipe.test)
@@ -256,7 +266,8 @@ def compare(
             continue
         tell(f"{name}: training ...")
         try:
-            run = train(data, place / name, chosen, progress)
+            begun = run_folder.unfinished(place / name).exists()
+            run = train(data, place / name, replace(chosen, resume=begun), progress)
             tell(f"{name}: {run.evaluation}, {sum(run.seconds.values()):.1f} s")
         except HeadstartError as error:
             failures[name] = str(error)

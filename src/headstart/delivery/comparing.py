@@ -15,6 +15,7 @@ from headstart.storage import clear_storage_errors, written_atomically
 
 FORMAT = 1
 COMPARE, CHANGED = "compare.json", "changed.csv"
+OURS = {COMPARE, CHANGED, run_folder.TRACKING}
 MEGABYTE = 1e6
 
 
@@ -166,7 +167,9 @@ def claim(folder: Path, *, own: bool) -> None:
         strangers = [
             path.name
             for path in sorted(folder.iterdir())
-            if not (path.name in (COMPARE, CHANGED) or path.name.startswith(".") or is_run(path))
+            if not (
+                path.name in OURS or path.name.startswith(".") or path.suffix == run_folder.UNFINISHED or is_run(path)
+            )
         ]
     if own and strangers:
         raise StorageError(

@@ -22,7 +22,7 @@ def draw_curves(history: Sequence[Epoch], path: Path) -> None:
     }
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, (name, (train, validation)) in zip(figure.subplots(1, 2), curves.items(), strict=True):
-        axes.plot(epochs, train, color=TRAIN, marker="o", markersize=3, label="train (augmented)")
+        axes.plot(epochs, train, color=TRAIN, marker="o", markersize=3, label="train, as augmented")
         axes.plot(epochs, validation, color=VALIDATION, marker="o", markersize=3, label="validation")
         axes.set(xlabel="epoch", title=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -41,6 +41,7 @@ METRICS, PREDICTIONS, SPLIT, PROBLEMS, RUN = (
     "problems.csv",
     "run.json",
 )
+UNFINISHED, TRACKING = ".unfinished", "tracking"
 PART_NAMES = {TEST: "test", ALWAYS_TRAIN: "train"}
 PACKAGES = ("headstart", "numpy", "openvino", "onnx", "pillow", "simplejpeg", "timm", "torch")
 DATA_SUFFIXES = (".gz", ".bz2", ".xz", ".tgz", ".tar", ".zip", ".csv", ".tsv", ".parquet", ".jsonl")
@@ -125,6 +126,13 @@ class Run:
         return tuple(dict.fromkeys(self.examples.dataset.problems + found))
 
     @property
+    def kept_recipe(self) -> str | None:
+        """The name of the recipe whose classifier is kept; None where that is the solved head."""
+        if self.tuning is None or self.tuning.facts["kept"] == "head":
+            return None
+        return str(self.tuning.facts["recipe"]["name"])
+
+    @property
     def tune(self) -> str:
         """How much of the backbone was to move: "none", "last" or "all"."""
         return "none" if self.tuning is None else str(self.tuning.facts["recipe"]["tune"])
@@ -140,7 +148,7 @@ def default(data: Path, ending: str = "") -> Path:
 
 def unfinished(folder: Path) -> Path:
     """Where the work of an unfinished fine-tuning for the run `folder` lies: history.csv and checkpoints."""
-    return folder.with_name(f"{folder.name}.unfinished")
+    return folder.with_name(f"{folder.name}{UNFINISHED}")
 
 
 def claim(folder: Path) -> None:
@@ -193,7 +201,14 @@ def write(run: Run, self_check: NDArray[np.float32]) -> None:
     with folder_written_atomically(run.folder) as folder:
         model = folder / "model"
         model.mkdir()
-        card = model_card(run.solved.classifier, run.evaluation, len(run.examples.split.train))
+        kept = run.kept_recipe
+        card = model_card(
+            run.solved.classifier,
+            run.evaluation,
+            len(run.examples.split.train),
+            recipe=kept,
+            calibrated=len(run.solved.held_out) > 0,
+        )
         artefact.save(model, run.solved.classifier, self_check, card)
         write_json(folder / METRICS, _metrics(run))
         write_csv(folder / PREDICTIONS, prediction_rows(run.trial))

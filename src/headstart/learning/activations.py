@@ -1,5 +1,7 @@
 """What a frozen prefix makes of augmented views of each picture: computed once, on the fast engine, and kept."""
 
+import copy
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -175,21 +177,28 @@ def _embed(
     chunks = [keys[start : start + READ_AHEAD] for start in range(0, len(keys), READ_AHEAD)]
     problems: dict[str, Problem] = {}
 
-    def rows() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    def pictures_read() -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for chunk, batch in zip(chunks, batches(pictures, chunks, workers), strict=True):
             problems.update({problem.path: problem for problem in batch.problems})
             advance(len(batch.problems))
             for place, pixels in zip(batch.places, batch.pixels.numpy(), strict=True):
                 yield pictures.samples[chunk[place].row].digest, pixels
 
-    def embed(item: tuple[str, NDArray[np.uint8]]) -> tuple[str, NDArray[np.float32]]:
-        return item[0], engine.embed(item[1][None])[0]
+    def groups() -> Iterator[list[tuple[str, NDArray[np.uint8]]]]:
+        read = pictures_read()
+        while group := list(itertools.islice(read, plan.batch)):
+            yield group
+
+    def embed(group: list[tuple[str, NDArray[np.uint8]]]) -> list[tuple[str, NDArray[np.float32]]]:
+        vectors = engine.embed(np.stack([pixels for _, pixels in group]))
+        return [(digest, vector) for (digest, _), vector in zip(group, vectors, strict=True)]
 
     with ThreadPoolExecutor(plan.lanes) as pool:
-        for digest, vector in in_order(pool, embed, rows(), 2 * plan.lanes):
-            bits = torch.from_numpy(vector.reshape(-1)).bfloat16().view(torch.int16).numpy().view(np.uint16)
-            store.put(digest, bits, {})
-            advance()
+        for group in in_order(pool, embed, groups(), 2 * plan.lanes):
+            for digest, vector in group:
+                bits = torch.from_numpy(vector.reshape(-1)).bfloat16().view(torch.int16).numpy().view(np.uint16)
+                store.put(digest, bits, {})
+                advance()
     store.flush()
     return problems
 
@@ -210,7 +219,9 @@ def _view(recipe: dict[str, Any], shape: tuple[int, ...], samples: Sequence[Samp
 def _engine(divided: Cut, backbone: Backbone, plan: EnginePlan) -> Engine:
     prefix: nn.Module = divided.prefix.eval()
     if plan.device != "cpu":
-        return TorchEngine(prefix.to(plan.device), plan.device)
+        dtype = torch.bfloat16 if plan.precision == "bf16" else torch.float32
+        module = copy.deepcopy(prefix).to(plan.device, dtype).to(memory_format=torch.channels_last)
+        return TorchEngine(module, plan.device)
     return OpenVinoEngine.compile(
         _graph(prefix, backbone, divided.stage), threads=core_count(), precision=plan.precision
     )

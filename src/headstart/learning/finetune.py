@@ -1,5 +1,6 @@
 """Classifier -> classifier: what a loop over the pictures makes of a solved head, and whether that is better."""
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -96,16 +97,19 @@ def finetune(solved: Solved, examples: Examples, job: Job, progress: Progress = 
     recipe, backbone = job.recipe, solved.classifier.backbone
     steps = _steps(recipe, examples.dataset.classes, progress)
     parts = _parts(examples, recipe)
-    _claim(job, examples, backbone)
+    _check_tracker(job.track)
+    state = checkpoint.load(job.place)
+    if state is not None:
+        _check_resumable(job, _settings(job, examples, backbone))
     start = None
     if recipe.start == "solved":
         start = solved.fitted.without_first_fold if recipe.validate_on == "fold" else solved.fitted.head
     pupil = enrol(backbone, recipe, len(examples.dataset.classes), start, job.seed)
     accelerator, arithmetic = _accelerator(job, pupil, backbone)
+    _claim(job, _settings(job, examples, backbone))
     source, problems = _source(job, examples, pupil, parts, steps, progress)
     labels = examples.labels[parts.training], examples.labels[parts.validation]
     training = loop.begin(pupil, recipe, accelerator, labels[0], job.seed)
-    state = checkpoint.load(job.place) if job.resume else None
     if state is not None:
         training.restore(state)
         progress.say(f"going on at epoch {training.position[0] + 1}, batch {training.position[1] + 1}")
@@ -134,8 +138,8 @@ def _parts(examples: Examples, recipe: Recipe) -> _Parts:
     return _Parts(np.flatnonzero((of != TEST) & (of != 0)), np.flatnonzero(of == 0))
 
 
-def _claim(job: Job, examples: Examples, backbone: Backbone) -> None:
-    """Make `job.place` the place of this training, or make sure that it is."""
+def _settings(job: Job, examples: Examples, backbone: Backbone) -> dict[str, Any]:
+    """All that a training depends on, as JSON values."""
     samples = zip(examples.dataset.samples, examples.split.parts.tolist(), strict=True)
     content = sha256(repr([(sample.digest, sample.label, part) for sample, part in samples]).encode()).hexdigest()
     settings = {
@@ -145,23 +149,16 @@ def _claim(job: Job, examples: Examples, backbone: Backbone) -> None:
         "pictures": content,
         "seed": job.seed,
     }
-    path = job.place / SETTINGS
-    with clear_storage_errors(job.place):
-        if path.is_file() and processes.is_main():
-            _check_resumable(job, settings, json.loads(path.read_text("utf-8")))
-        elif processes.is_main():
-            job.place.mkdir(parents=True, exist_ok=True)
-            with written_atomically(path) as temporary:
-                temporary.write_text(json.dumps(settings, indent=1), "utf-8")
+    return dict(json.loads(json.dumps(settings)))
 
 
-def _check_resumable(job: Job, now: dict[str, Any], former: dict[str, Any]) -> None:
+def _check_resumable(job: Job, now: dict[str, Any]) -> None:
+    """Make sure that what lies in `job.place` is the beginning of this training, and is to be gone on with."""
     if not job.resume:
         raise UsageError(
             f"an unfinished training lies in {job.place}. Go on by --resume, or delete that folder to begin anew."
         )
-    former = json.loads(json.dumps(former))
-    now = json.loads(json.dumps(now))
+    former = json.loads((job.place / SETTINGS).read_text("utf-8"))
     if former != now:
         recipes = former.get("recipe", {}), now["recipe"]
         changed = [key for key in now if key != "recipe" and former.get(key) != now[key]]
@@ -170,6 +167,20 @@ def _check_resumable(job: Job, now: dict[str, Any], former: dict[str, Any]) -> N
             f"the unfinished training in {job.place} was begun with another {', '.join(changed)}. Give the same data "
             "and options to go on with it, or delete that folder to begin anew."
         )
+
+
+def _claim(job: Job, settings: dict[str, Any]) -> None:
+    """Make `job.place` the place of this training; what is there without a checkpoint is of no use to anyone."""
+    if processes.is_main():
+        with clear_storage_errors(job.place):
+            job.place.mkdir(parents=True, exist_ok=True)
+            with written_atomically(job.place / SETTINGS) as temporary:
+                temporary.write_text(json.dumps(settings, indent=1), "utf-8")
+
+
+def _check_tracker(name: str | None) -> None:
+    if name is not None and importlib.util.find_spec(name) is None:
+        raise UsageError(f"--track {name} needs its package: pip install 'headstart[{name}]'.")
 
 
 def _accelerator(job: Job, pupil: Pupil, backbone: Backbone) -> tuple[Accelerator, Arithmetic]:
@@ -211,7 +222,7 @@ def _source(
     )
     growth = Growth(pupil.sides, recipe.epochs)
     if pupil.cut is None:
-        return FromPictures(training, validation, growth, job.seed, workers), {}
+        return FromPictures(training, validation, growth, job.seed, workers, job.plan.device == "cuda"), {}
     looks = list(dict.fromkeys(look(growth, recipe.views, epoch) for epoch in range(recipe.epochs)))
     made = []
     with processes.main_first(job.plan.device):

@@ -16,8 +16,8 @@ class Epoch:
 
     `train_loss` and `train_accuracy` are means over the pictures as they were seen, augmented and by the weights of
     that moment; `val_loss` and `val_accuracy` are of the weights at the end of the epoch, on pictures that are not
-    trained on. Losses are cross-entropy or what the recipe names, without its class weights on the validation side;
-    accuracies lie in 0..1. `lr` is the head's learning rate at the first step.
+    trained on. `train_loss` is what the recipe names, `val_loss` always cross-entropy; accuracies lie in 0..1. `lr` is
+    the head's learning rate at the first step.
     """
 
     epoch: int

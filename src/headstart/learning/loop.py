@@ -127,7 +127,7 @@ def begin(pupil: Pupil, recipe: Recipe, accelerator: Accelerator, labels: NDArra
     pace = make_pace(optimiser, recipe, math.ceil(len(labels) / recipe.batch))
     average = None
     if recipe.average == "ema":
-        average = AveragedModel(student, multi_avg_fn=_moving_average(recipe.ema_decay), use_buffers=True)
+        average = AveragedModel(student, multi_avg_fn=_moving_average(recipe.ema_decay), use_buffers=False)
     counts = np.bincount(labels).astype(np.float32)
     weights = len(labels) / (len(counts) * counts) if recipe.balance == "weights" else np.ones_like(counts)
     model: Any = torch.compile(student) if recipe.compile else student
@@ -187,7 +187,9 @@ def train(
                         save(training, place)
                         last_saved = time.monotonic()
                     if stop:
-                        raise KeyboardInterrupt("the training is kept; go on with the same command and --resume.")
+                        raise KeyboardInterrupt(
+                            "the training is kept; the same command goes on with it, `train` with --resume."
+                        )
             training.seconds = time.perf_counter() - started
             finish_epoch(training, validate(training, source, labels[1]))
             progress.say(f"epoch {epoch + 1}/{recipe.epochs}: {training.history[-1]}")
@@ -308,11 +310,10 @@ def finish_epoch(training: Training, validation: tuple[float, float]) -> None:
 
 
 def save(training: Training, place: Path) -> None:
-    """Write the checkpoint of this moment and history.csv, from the main process."""
+    """Write the checkpoint of this moment and history.csv, from the main process; the others do not wait for it."""
     if processes.is_main():
         checkpoint.save(place, training.step, training.state())
         write_history(place / HISTORY, training.history)
-    training.accelerator.wait_for_everyone()
 
 
 def _wanted(training: Training, labels: NDArray[np.int64]) -> Iterator[Wanted]:

@@ -64,7 +64,9 @@ def make_pace(optimiser: torch.optim.Optimizer, recipe: Recipe, batches: int) ->
         return Pace(plateau, each_batch=False, by_loss=True)
     if settings.name == "one-cycle":
         peaks = [group["lr"] for group in optimiser.param_groups]
-        return Pace(lr_scheduler.OneCycleLR(optimiser, peaks, total_steps=steps + 1), each_batch=True)
+        return Pace(
+            lr_scheduler.OneCycleLR(optimiser, peaks, total_steps=steps + 1, cycle_momentum=False), each_batch=True
+        )
     warm = min(round(settings.warmup_epochs * batches), steps - 1)
     if not warm and settings.name == "step":
         return Pace(lr_scheduler.StepLR(optimiser, settings.step_epochs, settings.gamma), each_batch=False)

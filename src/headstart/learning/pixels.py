@@ -22,10 +22,7 @@ from headstart.learning.augment import Step, build, seeded, smallest_crop
 from headstart.pictures.dataset import Problem, Sample
 from headstart.pictures.decode import PictureError, Unreadable, decode
 from headstart.pictures.inspect import picture_problem, read
-from headstart.storage import cache_folder
-
-KEPT_BYTES = 20 * 1024**3
-"""Decoded pictures are kept up to this size; what does not fit is decoded each time."""
+from headstart.storage import KEPT_PIXELS_BYTES, cache_folder
 
 ASPECT = 4 / 3  # of an ordinary photo, to estimate sizes
 
@@ -79,7 +76,7 @@ class Pictures(Dataset[Item]):
         self.samples, self.root, self.preprocess = samples, root, preprocess
         self.transforms = {side: build(steps, side) for side in sides}
         self.short_side = math.ceil(max(self.transforms) / smallest_crop(steps))
-        self.keeps = len(samples) * 3 * ASPECT * self.short_side**2 <= KEPT_BYTES
+        self.keeps = len(samples) * 3 * ASPECT * self.short_side**2 <= KEPT_PIXELS_BYTES / 2
         facts = repr((PREPROCESSING, sorted(preprocess.to_json().items())))
         self.places = {
             False: cache_folder() / "pixels" / f"{self.short_side}-{PREPROCESSING}",
@@ -119,7 +116,9 @@ class Pictures(Dataset[Item]):
         return pixels
 
 
-def batches(pictures: Pictures, keys: Iterable[Sequence[Key]], workers: int) -> Iterator[Batch]:
+def batches(
+    pictures: Pictures, keys: Iterable[Sequence[Key]], workers: int, *, pin_memory: bool = False
+) -> Iterator[Batch]:
     """The pictures of each sequence of keys, in order, made by `workers` processes, or by this one where that is 0."""
     loader = DataLoader(
         pictures,
@@ -127,7 +126,7 @@ def batches(pictures: Pictures, keys: Iterable[Sequence[Key]], workers: int) -> 
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_ignore_interrupts if workers else None,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
     )
     yield from loader
 

@@ -47,6 +47,12 @@ class Optimiser(Table):
     decay_biases: bool = True
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "Optimiser":
+        if self.nesterov and (self.name != "sgd" or self.momentum == 0):
+            raise ValueError("nesterov = true needs name = 'sgd' and a momentum above 0")
+        return self
+
 
 class Schedule(Table):
     """How the learning rate changes.
@@ -81,7 +87,8 @@ class Recipe(Table):
     validate_on        the pictures that each epoch is measured on. `fold`: a fifth of the training pictures, kept aside
                        so that choices may be made on them. `test`: the held-out pictures; then nothing may be chosen
                        by them (no `keep = "best"`, patience, plateau or guard), and all others are trained on
-    batch              pictures a step; `accumulate` divides each into so many passes, for less memory
+    epochs, batch      passes over the training pictures, and pictures a step
+    accumulate         parts that a batch is divided into, for less memory
     sizes              sides in pixels of training pictures, in equal shares of the epochs; empty: the backbone's own.
                        `growing`: four sevenths, five sevenths, and all of it, where the network takes such sizes
     views              with tune `last`: how many augmented views of each picture and side are computed and kept
@@ -95,6 +102,8 @@ class Recipe(Table):
                        (of those with pictures of the last side)
     spare_labels       leave out augmentation steps that may change the label, judged by the names of the classes
     guard              compare with the solved head on validation loss and keep the better classifier
+    compile, deterministic  torch.compile; deterministic algorithms where torch has them
+    workers            processes that prepare pictures: by default one on a CPU, up to 16 on a GPU
     precision          arithmetic: `auto` measures a few steps and takes the fastest of f32 and bf16
     """
 

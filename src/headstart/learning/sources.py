@@ -69,11 +69,12 @@ class FromPictures:
     growth: Growth
     seed: int
     workers: int
+    pin_memory: bool = False
 
     def training(self, wanted: Iterable[Wanted]) -> Iterator[Fetched]:
         """See `Source.training`."""
         keys = ([self._key(one.epoch, row) for row in one.rows] for one in wanted)
-        for batch in batches(self.training_pictures, keys, self.workers):
+        for batch in batches(self.training_pictures, keys, self.workers, pin_memory=self.pin_memory):
             yield Fetched(batch.pixels, batch.places, batch.problems)
 
     def plain(self, wanted: Iterable[Sequence[int]]) -> Iterator[Fetched]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from headstart.errors import BackboneError
 from headstart.features import networks
 from headstart.features.backbones import Backbone
 from headstart.features.cutting import Cut, cut, stages
@@ -131,6 +132,9 @@ def _sides(module: nn.Module, recipe: Recipe, own: int) -> tuple[int, ...]:
     if not recipe.sizes:
         return (own,)
     if recipe.sizes != "growing":
+        refused = [side for side in recipe.sizes if not _takes(module, side)]
+        if refused:
+            raise BackboneError(f"the network does not take pictures of {refused[0]} pixels; it was made for {own}.")
         return recipe.sizes
     smaller = [MULTIPLE * max(1, round(own * factor / MULTIPLE)) for factor in GROWTH[:-1]]
     return (*(side for side in smaller if side < own and _takes(module, side)), own)
