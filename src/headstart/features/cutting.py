@@ -51,8 +51,7 @@ def cut(network: Network, preprocess: Preprocess) -> Cut:
 
     Raises:
         BackboneError: the network names no stages, cannot be traced, or has no stage end where a single tensor crosses
-        and
-            the tail is short enough.
+            and the tail is short enough.
     """
     names = stages(network.module.network)  # type: ignore[arg-type]
     refusal = f"{type(network.module.network).__name__} cannot be cut for --tune last"

@@ -114,11 +114,11 @@ def finetune(solved: Solved, examples: Examples, job: Job, progress: Progress = 
         training.restore(state)
         progress.say(f"going on at epoch {training.position[0] + 1}, batch {training.position[1] + 1}")
     loop.train(training, source, labels, job.place, progress)
-    accelerator.end_training()
     facts = _facts(job, pupil, arithmetic, steps, training, parts)
     graduate = _graduate(training, pupil, job, backbone, progress)
     problems = {**problems, **training.problems}
     result = _finish(solved, examples, graduate, job, progress)
+    accelerator.end_training()  # trackers are closed, and processes that train together part
     outcome = Tuned(*result, tuple(training.history), tuple(problems.values()), facts)
     return _guarded(outcome, solved, examples, recipe)
 

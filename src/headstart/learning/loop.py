@@ -222,7 +222,10 @@ def learn(
         mixing = torch.Generator().manual_seed(number(training.seed, "mix", *position, processes.rank()))
         inputs, targets = inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
         inputs, targets = mix(inputs, targets, recipe.mixup, recipe.cutmix, mixing)
+        passes = training.passes
         _step(training, inputs, targets, (weights / total).to(device, non_blocking=True), total)
+        if training.passes > passes:
+            progress.say(f"out of memory on {device}: batches are divided into {training.passes} passes from now on")
     training.pace.after_batch()
     training.step += 1
 

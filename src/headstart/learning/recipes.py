@@ -28,7 +28,7 @@ Count = Annotated[int, Field(ge=1)]
 class Table(BaseModel):
     """A table of settings: frozen, and with no room for a mistyped name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Optimiser(Table):
@@ -59,7 +59,7 @@ class Schedule(Table):
 
     `step` multiplies it by `gamma` every `step_epochs`; `cosine` lowers it to zero over the training, `one-cycle`
     raises and lowers it (Smith 2018); `plateau` multiplies it by `gamma` when the validation loss has not
-    fallen for `patience` epochs. `warmup_epochs` of linear rise come before `step`, `cosine` and `constant`.
+    fallen for more than `patience` epochs. `warmup_epochs` of linear rise come before `step`, `cosine` and `constant`.
     """
 
     name: Literal["constant", "step", "cosine", "one-cycle", "plateau"] = "constant"

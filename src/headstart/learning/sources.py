@@ -31,14 +31,18 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True)
 class Growth:
-    """The side of the training pictures of each epoch: `sides` one after the other, in equal shares of `epochs`."""
+    """The side of the training pictures of each epoch: `sides` one after the other, in equal shares of `epochs`.
+
+    The last epoch always has the last side.
+    """
 
     sides: tuple[int, ...]
     epochs: int
 
     def side(self, epoch: int) -> int:
         """The side of the pictures of `epoch`, counted from 0."""
-        return self.sides[min(epoch * len(self.sides) // self.epochs, len(self.sides) - 1)]
+        to_go = self.epochs - 1 - min(epoch, self.epochs - 1)
+        return self.sides[len(self.sides) - 1 - to_go * len(self.sides) // self.epochs]
 
     @property
     def settled(self) -> int:
