@@ -4,10 +4,12 @@
 
 This is what the PyTorch transfer-learning tutorial teaches, written as its readers write it; it uses nothing from
 headstart. DATA holds train and val folders (or valid, validation, test; any case), or class folders, of which a
-fifth is then held out. An epoch is a line; the last line is JSON.
+fifth is then held out; or `--split` names a split.csv, whose part "test" is held out. An epoch is a line; the last line
+is JSON.
 """
 
 import argparse
+import csv
 import importlib
 import json
 import time
@@ -33,6 +35,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--unfrozen", action="store_true", help="train every layer, not only the last")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--split", type=Path, help="a split.csv with the columns path, class and part")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -83,6 +86,31 @@ def build_transforms(config: dict) -> tuple[transforms.Compose, transforms.Compo
     return transforms.Compose(augment + end), transforms.Compose(centre + end)
 
 
+class Listed(datasets.VisionDataset):
+    """The pictures that a split.csv lists."""
+
+    def __init__(self, root: Path, rows: list[dict], classes: list[str], transform) -> None:
+        super().__init__(root, transform=transform)
+        self.items = [(str(root / row["path"]), classes.index(row["class"])) for row in rows]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int):
+        path, label = self.items[index]
+        return self.transform(datasets.folder.default_loader(path)), label
+
+
+def listed_datasets(root: Path, split: Path, config: dict) -> tuple[Dataset, Dataset, list[str]]:
+    """The training and held-out pictures of a split.csv and the class names."""
+    for_training, for_validation = build_transforms(config)
+    rows = list(csv.DictReader(split.open(encoding="utf-8", newline="")))
+    classes = sorted({row["class"] for row in rows})
+    train = [row for row in rows if row["part"] != "test"]
+    test = [row for row in rows if row["part"] == "test"]
+    return Listed(root, train, classes, for_training), Listed(root, test, classes, for_validation), classes
+
+
 def build_datasets(root: Path, config: dict, seed: int) -> tuple[Dataset, Dataset, list[str]]:
     """The training and validation pictures and the class names."""
     for_training, for_validation = build_transforms(config)
@@ -127,7 +155,10 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     config = timm.get_pretrained_cfg(args.backbone).to_dict()
-    train, val, classes = build_datasets(args.data, config, args.seed)
+    if args.split:
+        train, val, classes = listed_datasets(args.data, args.split, config)
+    else:
+        train, val, classes = build_datasets(args.data, config, args.seed)
     train_loader = DataLoader(train, batch_size=args.batch, shuffle=True, num_workers=args.workers)
     val_loader = DataLoader(val, batch_size=args.batch, num_workers=args.workers)
 
@@ -136,13 +167,14 @@ def main() -> None:
     optimizer = optim.SGD(learning, lr=args.learning_rate, momentum=0.9)
     scheduler = optim.lr_scheduler.StepLR(optimizer, step_size=7, gamma=0.1)
 
-    accuracies = []
+    accuracies, finished = [], []
     for epoch in range(1, args.epochs + 1):
         epoch_started = time.perf_counter()
         loss, accuracy = run_epoch(model, train_loader, device, optimizer)
         val_loss, val_accuracy = run_epoch(model, val_loader, device)
         scheduler.step()
         accuracies.append(val_accuracy)
+        finished.append(round(time.perf_counter() - started, 2))
         print(
             f"epoch {epoch}/{args.epochs}  train loss {loss:.4f} accuracy {accuracy:.4f}  "
             f"val loss {val_loss:.4f} accuracy {val_accuracy:.4f}  {time.perf_counter() - epoch_started:.1f} s",
@@ -151,6 +183,8 @@ def main() -> None:
     summary = {
         "epochs": args.epochs,
         "val_accuracy": accuracies[-1],
+        "val_accuracies": accuracies,
+        "seconds_after_epochs": finished,
         "best_val_accuracy": max(accuracies),
         "n_val": len(val),
         "seconds": round(time.perf_counter() - started, 2),

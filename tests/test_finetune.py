@@ -213,7 +213,7 @@ def test_going_on_with_other_settings_is_refused(pictures, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(pictures, tmp_path):
-    chosen = recipe(tmp_path, "all", extra='guard = false\nbatch_norm = "frozen"\nclip_norm = 1.0\n')
+    chosen = recipe(tmp_path, "all", extra='guard = false\nstart = "new"\nbatch_norm = "frozen"\n')
     words = ["train", pictures, "--recipe", chosen, "-o"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29611", "-m"]
     together = [*torchrun, "headstart", *map(str, words), str(tmp_path / "two")]
@@ -262,7 +262,7 @@ def test_out_of_memory_divides_the_batch_and_says_so(pictures, tmp_path, monkeyp
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return forward(self, inputs)
 
-    extra = "guard = false\nsizes = []\n"
+    extra = "guard = false\nsizes = []\nstart = 'new'\n"
     train(pictures, tmp_path / "plenty", TrainOptions(recipe=recipe(tmp_path, extra=extra)))
     monkeypatch.setattr(loop.Student, "forward", small)
     heard = Heard()
