@@ -13,8 +13,9 @@ from headstart.delivery.run_folder import TrainOptions
 from headstart.workflow import train
 from tests import plain_recipe
 
-TRAIN_TOLERANCE = 1e-3  # relative, after two epochs: float32 sums in another order, normalisation in the graph
-VAL_TOLERANCE = 2e-2  # relative: large photos are decoded at a reduced scale, as `predict` does it
+# Relative, epoch by epoch. Training: float32 sums in another order, which batch norm on four pictures then amplifies.
+# Validation: besides, large photos are decoded at a reduced scale, as `predict` does it.
+TRAIN_TOLERANCE, VAL_TOLERANCE = (1e-3, 1e-2), (2e-2, 5e-2)
 EPOCHS, EVERY = 2, int(os.environ.get("HEADSTART_EVERY", "4"))
 
 # The short side that training pictures are reduced to: 224 / sqrt(0.08), and 224 / (224 / 256).
@@ -66,11 +67,11 @@ def test_equals_the_plain_script(photos, tmp_path, recipe, reduce, changes):
 
     with (run / "history.csv").open(newline="") as opened:
         ours = list(csv.DictReader(opened))
-    one = 1.01 / sum(row["part"] == "test" for row in csv.DictReader((run / "split.csv").open(newline="")))
+    one = 1.01 / (run / "split.csv").read_text().count(",test,")  # a picture that the decoders see differently
     assert len(ours) == len(plain) == EPOCHS
-    for mine, theirs in zip(ours, plain, strict=True):
+    for epoch, (mine, theirs) in enumerate(zip(ours, plain, strict=True)):
         assert float(mine["lr"]) == pytest.approx(theirs["lr"])
-        assert float(mine["train_loss"]) == pytest.approx(theirs["train_loss"], rel=TRAIN_TOLERANCE)
-        assert float(mine["val_loss"]) == pytest.approx(theirs["val_loss"], rel=VAL_TOLERANCE)
+        assert float(mine["train_loss"]) == pytest.approx(theirs["train_loss"], rel=TRAIN_TOLERANCE[epoch])
+        assert float(mine["val_loss"]) == pytest.approx(theirs["val_loss"], rel=VAL_TOLERANCE[epoch])
         for accuracy in ("train_accuracy", "val_accuracy"):
             assert float(mine[accuracy]) == pytest.approx(theirs[accuracy], abs=1e-6 if accuracy[0] == "t" else one)
