@@ -30,7 +30,7 @@ weights = "none"
 epochs = {epochs}
 batch = 8
 """
-TUNED = ("model/model.safetensors", "history.csv")
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,7 @@ def test_frozen_is_truly_frozen_and_the_classic_scripts_are_not(pictures, tmp_pa
         'average = "ema"\nmixup = 0.2\ncutmix = 0.5\nbalance = "sampler"\naccumulate = 2\n',
         'batch_norm = "train"\nbalance = "weights"\nclip_value = 0.5\nloss = {name = "focal"}\n',
     ],
+    ids=["mixing", "weighing"],
 )
 def test_kills_at_random_moments_change_nothing(pictures, tmp_path, extra, monkeypatch):
     """Twenty kills: `kill -9` as seen from the inside, at random batches, each followed by a resumed training."""

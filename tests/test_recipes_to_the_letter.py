@@ -50,6 +50,7 @@ def some_of(data, folder):
     return folder
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.photos
 @pytest.mark.parametrize(("recipe", "reduce", "changes"), CASES)
