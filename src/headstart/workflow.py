@@ -101,7 +101,7 @@ def train(
             run_folder.write(outcome, embed_picture(pattern, solved.classifier.backbone, plan))
             prune()
             prune_oldest(cache_folder() / "pixels", KEPT_PIXELS_BYTES)
-    return outcome
+    return run_folder.settled(outcome)
 
 
 def _settled(options: TrainOptions) -> tuple["Recipe | None", TrainOptions]:

@@ -6,7 +6,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,6 +219,16 @@ def write(run: Run, self_check: NDArray[np.float32]) -> None:
             draw_curves(run.tuning.history, folder / CURVES)
         write_json(folder / RUN, _record(run))
     shutil.rmtree(unfinished(run.folder), ignore_errors=True)
+
+
+def settled(run: Run) -> Run:
+    """`run`, once written, with the files of its backbone where they now stand: what was unfinished is gone."""
+    classifier = run.solved.classifier
+    if classifier.backbone.graph.parent.parent != unfinished(run.folder):
+        return run
+    model = run.folder / "model"
+    backbone = replace(classifier.backbone, graph=model / artefact.GRAPH, tensors=model / artefact.TENSORS)
+    return replace(run, solved=replace(run.solved, classifier=replace(classifier, backbone=backbone)))
 
 
 def write_measured(folder: Path, trial: Trial, problems: Iterable[Problem]) -> None:
