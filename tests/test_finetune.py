@@ -30,7 +30,7 @@ weights = "none"
 epochs = {epochs}
 batch = 8
 """
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.epochs
 
 
 @pytest.fixture(scope="module")

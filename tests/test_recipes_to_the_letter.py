@@ -50,7 +50,7 @@ def some_of(data, folder):
     return folder
 
 
-@pytest.mark.alone
+@pytest.mark.epochs
 @pytest.mark.slow
 @pytest.mark.photos
 @pytest.mark.parametrize(("recipe", "reduce", "changes"), CASES)

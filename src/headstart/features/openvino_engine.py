@@ -1,5 +1,6 @@
 """The OpenVINO engine: an ONNX graph compiled for this machine's CPU, the compiled form kept in the cache."""
 
+import functools
 import hashlib
 import queue
 from dataclasses import dataclass
@@ -33,10 +34,7 @@ class OpenVinoEngine:
         The compiled model is kept in the cache, under the digest of the graph and everything else that it
         depends on; a damaged or foreign one is compiled again. `precision` is "f32" or "bf16".
         """
-        import openvino  # 0.2 to 0.6 s
-
-        core = openvino.Core()
-        compiled = _compiled(core, graph, threads, precision)
+        compiled = _compiled(_core(), graph, threads, precision)
         requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(threads):
             requests.put(compiled.create_infer_request())
@@ -65,15 +63,25 @@ def cpu_precision(precision: Precision) -> str:
     Raises:
         UsageError: bf16 is asked of a processor that does not have it.
     """
-    import openvino
-
-    core = openvino.Core()
-    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has_bf16 = "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "auto":
         return "bf16" if has_bf16 else "f32"
     if precision == "bf16" and not has_bf16:
         raise UsageError("this processor has no bf16 arithmetic; use --precision auto or f32.")
     return precision
+
+
+@functools.cache
+def _core() -> Any:
+    """The one OpenVINO core of this process, never given back.
+
+    Each core gives the calling thread an alternate signal stack and puts the former one back when it goes. Two cores
+    that do not go in reverse order leave a stack that is no longer mapped, and the next signal (Ctrl-C, a child that
+    ends) is a segmentation fault: seen with OpenVINO 2026.4, whose stack it was, after two engines in one process.
+    """
+    import openvino  # 0.2 to 0.6 s
+
+    return openvino.Core()
 
 
 def _compiled(core: Any, graph: Path, threads: int, precision: str) -> Any:
