@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import onnx
@@ -12,9 +13,16 @@ from headstart.features.backbones import load_backbone
 from headstart.features.engines import plan_engine
 from headstart.features.extract import embed_picture
 from headstart.features.preprocess import Preprocess
-from headstart.learning.classifier import Classifier
+from headstart.learning.classifier import Asked, Classifier
+from headstart.learning.conformal import Abstention, PredictionSets
 from headstart.learning.novelty import Novelty
 from tests import tiny
+
+SETS = PredictionSets(
+    threshold=(0.4, 0.3, 0.2, 0.1),
+    adaptive=(0.0, 0.5, 0.9, math.inf),
+    per_class=((0.4, 0.4, 0.4), (0.3, 0.2, 0.1), (0.2, 0.1, 0.05), (0.0, 0.0, 0.0)),
+)
 
 
 @pytest.fixture
@@ -26,8 +34,9 @@ def classifier(tmp_path):
         classes=("é 日本", "b<script>", "c"),
         weight=random.normal(size=(3, tiny.WIDTH)).astype(np.float32),
         bias=random.normal(size=3).astype(np.float32),
-        novelty=Novelty(random.normal(size=(9, tiny.WIDTH)).astype(np.float16), 2.0),
-        set_floor=0.2,
+        novelty=Novelty(random.normal(size=(9, tiny.WIDTH)).astype(np.float16), 2.0, 0.02),
+        sets=SETS,
+        abstention=Abstention((0.5, 0.6, 0.999, None)),
         trained_on=np.array([5, 2**63], dtype=np.uint64),
         precision="f32",
     )
@@ -56,7 +65,8 @@ def test_what_is_loaded_is_what_was_saved(folder, classifier):
     assert loaded.classes == classifier.classes
     assert loaded.weight.tolist() == classifier.weight.tolist()
     assert loaded.novelty.references.tolist() == classifier.novelty.references.tolist()
-    assert (loaded.novelty.radius, loaded.set_floor, loaded.precision) == (2.0, 0.2, "f32")
+    assert (loaded.novelty.radius, loaded.novelty.false_reject_rate, loaded.precision) == (2.0, 0.02, "f32")
+    assert (loaded.sets, loaded.abstention) == (SETS, classifier.abstention)
     assert loaded.backbone.preprocess == classifier.backbone.preprocess
     assert loaded.has_seen(f"{5:016x}" + "0" * 48)
     assert not loaded.has_seen(f"{6:016x}" + "0" * 48)
@@ -88,6 +98,42 @@ def test_predictions_keep_the_order_and_the_rules(folder, pictures):
         assert said.is_none_of_these == (said.novelty > 1)
 
 
+def test_predictions_promise_what_was_asked(folder, pictures):
+    predictor = artefact.load(folder)
+    asked = Asked("per_class", 0.9, wanted=0.98)
+    for said, plain in zip(predictor.predict(pictures, asked), predictor.predict(pictures), strict=True):
+        floors = dict(zip(predictor.classes, SETS.per_class[1], strict=True))
+        assert set(said.set) == {name for name, p in said.ranking if p >= floors[name]} | {said.label}
+        assert said.is_unsure == (said.probability < 0.999)
+        assert plain.is_unsure is None
+        assert said.ranking == plain.ranking
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("prediction_sets", []),
+        ("prediction_sets", [{"coverage": 0.8}]),
+        ("abstain", [{"wanted": 0.9, "threshold": 0.5}]),
+        ("abstain", "no table"),
+        ("none_of_these", {"radius": 0.0, "false_reject_rate": 0.01}),
+        ("none_of_these", {"radius": 1.0, "false_reject_rate": 7}),
+        ("none_of_these", {"radius": 1.0}),
+        ("abstain", None),
+    ],
+)
+def test_a_model_with_damaged_tables_is_refused(folder, key, value):
+    path = folder / "headstart.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, key: value}))
+    with pytest.raises(ModelError, match="is damaged"):
+        artefact.load(folder)
+    del record[key]
+    path.write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=f"has no {key}"):
+        artefact.load(folder)
+
+
 def test_unreadable_pictures_are_answered_with_an_error(folder, pictures, tmp_path):
     predictor = artefact.load(folder)
     said = predictor.predict([pictures[0], tmp_path / "gone.png", pictures[1]])
@@ -117,8 +163,6 @@ def test_the_head_is_put_on_the_graph_without_changing_the_features(classifier):
 
 @pytest.mark.parametrize(("size", "resize"), [(224, 256), (224, 235), (260, 292), (299, 299), (160, 168), (224, 248)])
 def test_timm_computes_our_resize_from_the_crop_fraction(size, resize):
-    import math
-
     assert math.floor(size / artefact._crop_fraction(size, resize)) == resize
 
 

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from PIL import Image
@@ -58,12 +57,15 @@ def test_train_writes_the_whole_run(train, data, tmp_path):
     assert "held out: accuracy" in out
     assert "headstart predict runs/photos" in out
     assert sorted(path.name for path in run.iterdir()) == [
+        "map.csv",
         "metrics.json",
         "model",
         "predictions.csv",
         "problems.csv",
+        "report.html",
         "run.json",
         "split.csv",
+        "suspects.csv",
     ]
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["n_train"] == 32
@@ -82,7 +84,7 @@ def test_the_same_command_writes_the_same_bytes(train, data, tmp_path):
     train(data, "-o", "one")
     train(data, "-o", "two")
     for path in sorted((tmp_path / "one").rglob("*")):
-        if path.is_file() and path.name not in ("metrics.json", "run.json"):
+        if path.is_file() and path.name not in ("metrics.json", "run.json", "report.html"):  # they hold times
             assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 
 
@@ -123,6 +125,32 @@ def test_predict_answers_in_every_form(train, headstart, data, tmp_path):
     assert len(rows(tmp_path / "answers.csv")) == 40
     with Image.open(tmp_path / "s.png") as sheet:
         assert sheet.format == "PNG"
+
+
+def test_predict_promises_what_is_asked(train, headstart, data, tmp_path):
+    train(data)
+    pictures = ("predict", "runs/photos", data / "amber")
+    _, plain, err = headstart(*pictures, "--format", "jsonl")
+    assert err == ""
+    assert "unsure" not in json.loads(plain.splitlines()[0])
+    status, out, err = headstart(*pictures, "--format", "jsonl", "--wanted-accuracy", "0.99", "--coverage", "0.99")
+    assert status == 0  # 32 pictures to calibrate with cannot promise 99 %
+    assert "note: no answer of this model can be promised to be right 99% of the time" in err
+    assert "note: every class is in every set: a coverage of 99% takes at least 99 pictures to calibrate with" in err
+    for line in out.splitlines():
+        assert json.loads(line)["unsure"] is True
+        assert len(json.loads(line)["set"]) == 2
+    _, out, err = headstart(*pictures, "--sets", "per-class", "--wanted-accuracy", "0.9")
+    assert "at least 19 pictures of a class to calibrate with" in err
+    assert all(line.count("{") == 1 for line in out.splitlines())
+    assert "(unsure)" not in out
+    _, out, err = headstart(*pictures, "--sets", "adaptive", "--coverage", "0.8", "--wanted-accuracy", "0.99")
+    assert all("  {amber}  (unsure)" in line for line in out.splitlines())
+    headstart(*pictures, "bad.jpg", "--format", "csv", "--wanted-accuracy", "0.9", "-o", "answers.csv")
+    said = rows(tmp_path / "answers.csv")
+    assert [row["unsure"] for row in said] == ["no"] * 20 + [""]
+    assert all(None not in row for row in said)
+    assert headstart(*pictures, "--coverage", "0.7")[0] == 2
 
 
 def test_predict_reads_paths_from_standard_input(train, headstart, data, monkeypatch):
@@ -345,11 +373,12 @@ def test_an_unwritable_place_is_found_before_any_work(train, data, tmp_path):
 
 def test_an_interrupted_command_leaves_with_130(weights, data, tmp_path):
     words = ["train", str(data), "--backbone", "tiny", "--weights", str(weights), "-o", str(tmp_path / "run")]
-    slow = "import headstart.features.extract as e, time\nold = e.read\ndef read(p): time.sleep(0.2); return old(p)"
+    slow = "import headstart.features.extract as e, time\nold = e.read\n"
+    slow += "def read(p): print('reading', flush=True); time.sleep(0.2); return old(p)"
     run = "e.read = read\nfrom headstart.cli import main; main()"
     code = f"import sys; sys.argv = ['headstart', *{words!r}]\n{slow}\n{run}"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    time.sleep(2.0)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "reading\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -15,6 +15,7 @@ from headstart import cli, terminal, workflow
 from headstart.delivery import candidates, comparing
 from headstart.delivery.run_folder import TrainOptions
 from headstart.errors import BackboneError, DataError, ModelError, StorageError, UsageError
+from headstart.learning.recipes import load_recipe
 from tests import tiny
 
 REAL_TRAIN = workflow.train
@@ -276,6 +277,7 @@ def test_other_options_or_data_are_trained_anew(made, candidate, tmp_path):
     assert not candidates.is_complete(tmp_path / "none", made / "photos", replace(options, fit="pad"))
     assert not candidates.is_complete(tmp_path / "none", made / "runs", options)
     assert not candidates.is_complete(tmp_path / "gone", made / "photos", options)
+    assert not candidates.is_complete(tmp_path / "none", made / "photos", options, load_recipe("last"))
 
 
 def test_a_candidate_that_fails_is_reported_and_the_others_compared(headstart, made, candidate, tmp_path):

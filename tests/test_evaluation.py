@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from headstart.judging.evaluation import evaluate
+from headstart.judging.evaluation import MEASURED, evaluate
 from headstart.judging.metrics import Interval
 
 CLASSES = ("ants", "bees", "wasps")
@@ -51,17 +51,20 @@ def test_mistakes(evaluation):
 
 def test_json_has_the_shape_of_the_contract(evaluation):
     found = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
-    assert set(found) == {"n", "accuracy", "macro_f1", "log_loss", "ece", "top5", "per_class", "confusion"}
-    for name in ("accuracy", "macro_f1", "log_loss", "ece"):
+    assert set(found) == {"n", *MEASURED, "top5", "per_class", "confusion", "reliability"}
+    for name in MEASURED:
         assert set(found[name]) == {"value", "low", "high"}
     assert found["n"] == 6
     assert found["accuracy"]["value"] == 0.5
     assert found["top5"] is None
     assert found["confusion"] == [[2, 2, 0], [1, 1, 0], [0, 0, 0]]
     ants = found["per_class"]["ants"]
-    assert (ants["n"], ants["precision"], ants["f1"]) == (4, 0.666667, 0.571429)
+    assert (ants["n"], ants["precision"]["value"], ants["f1"]["value"]) == (4, 0.666667, 0.571429)
     assert ants["recall"]["value"] == 0.5
-    assert found["per_class"]["wasps"] == {"n": 0, "precision": None, "recall": None, "f1": None}
+    assert (ants["average_precision"], ants["roc_auc"]) == (0.816667, 0.5)  # of 0.99, 0.9, then two others, 0.1, 0.025
+    nothing = dict.fromkeys(("precision", "recall", "f1", "average_precision", "roc_auc"))
+    assert found["per_class"]["wasps"] == {"n": 0, **nothing}
+    assert [set(row) for row in found["reliability"]] == [{"n", "confidence", "accuracy"}]
     assert list(found["per_class"]) == list(CLASSES)
 
 
@@ -73,7 +76,8 @@ def test_json_of_six_classes_has_top5():
 
 def test_json_without_pictures_has_nulls():
     found = evaluate(np.zeros((0, 6)), np.zeros(0, int), None, tuple("abcdef")).to_json()
-    assert [found[name] for name in ("accuracy", "macro_f1", "log_loss", "ece", "top5")] == [None] * 5
+    assert [found[name] for name in (*MEASURED, "top5")] == [None] * 10
+    assert found["reliability"] == []
     assert found["confusion"] == [[0] * 6] * 6
     json.dumps(found, allow_nan=False)
 
@@ -99,7 +103,7 @@ def test_groups_widen_the_intervals():
     bare, grouped = (
         evaluate(certain(predicted, 0.8), labels, groups, CLASSES) for groups in (None, np.arange(60) // 4)
     )
-    for name in ("accuracy", "macro_f1", "log_loss", "ece"):
+    for name in MEASURED:
         one, other = getattr(bare, name), getattr(grouped, name)
         assert other.value == pytest.approx(one.value, abs=0.05)
         assert other.high - other.low > one.high - one.low

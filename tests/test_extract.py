@@ -2,12 +2,13 @@ import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from headstart.features import extract as room
 from headstart.features.backbones import load_backbone
 from headstart.features.engines import plan_engine
-from headstart.features.extract import embed_picture, extract
-from headstart.features.store import stored_recipes
+from headstart.features.extract import embed_picture, extract, prepare, recipe
+from headstart.features.store import Store, stored_recipes
 from headstart.parallel import core_count
 from headstart.pictures.scan import scan
 from tests import tiny
@@ -39,6 +40,38 @@ def test_every_picture_gets_a_vector_of_its_own(folder, backbone, plan):
     assert features.embedded == 30
     assert all(len(sample.digest) == 64 for sample in dataset.samples)
     assert len({tuple(vector) for vector in by_path(dataset, features).values()}) == 30
+
+
+def test_looks_come_row_by_row_and_from_the_store_alike(folder, backbone, plan, monkeypatch):
+    tiny.draw(folder / "amber" / "wide.png", (200, 140, 40), 99, (90, 30))
+    dataset, features = extract(scan(folder), backbone, plan)
+    looks = features.looks
+    assert looks.prints.shape == (31, 32, 32)
+    wide = next(sample for sample in dataset.samples if sample.path == "amber/wide.png")
+    row = features.rows([wide])[0]
+    assert (looks.width[row], looks.height[row]) == (90, 30)
+    assert looks.file_bytes[row] == (folder / "amber" / "wide.png").stat().st_size
+    expected = np.asarray(Image.open(folder / "amber" / "wide.png").convert("L")).mean() / 255
+    assert looks.brightness[row] == pytest.approx(expected, abs=1e-6)
+    monkeypatch.setattr(room, "look", lambda *_: pytest.fail("looks were measured again"))
+    again = extract(scan(folder), backbone, plan)[1].looks
+    for name, column in vars(looks).items():
+        np.testing.assert_array_equal(getattr(again, name), column)
+
+
+def test_a_vector_stored_without_looks_is_embedded_again(folder, backbone, plan):
+    digest = extract(scan(folder), backbone, plan)[1].digests[7]
+    with Store(recipe(backbone, plan), tiny.WIDTH) as store:
+        store.put(digest, np.zeros(tiny.WIDTH, np.float32), {})
+    _, features = extract(scan(folder), backbone, plan)
+    assert features.embedded == 1
+    assert features.vectors[7].any()
+
+
+def test_predicting_measures_no_looks(folder, backbone, monkeypatch):
+    monkeypatch.setattr(room, "look", lambda *_: pytest.fail("looks were measured"))
+    items = list(prepare(scan(folder).samples, folder, backbone.preprocess))
+    assert all(item.pixels is not None and item.look is None for item in items)
 
 
 def test_a_second_time_nothing_is_embedded_and_no_engine_is_loaded(folder, backbone, plan, monkeypatch):

@@ -4,59 +4,43 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from scipy.stats import binomtest
 from sklearn import metrics as oracle
 
 from headstart.judging import metrics
 from headstart.judging.metrics import Interval
+from headstart.judging.reliability import ece
+from tests.judged import make, outcomes
 
-ALL_INTERVALS = (metrics.accuracy, metrics.macro_f1, metrics.log_loss, metrics.ece)
-
-
-def make(n, k, seed=0, skill=1.0):
-    """Calibrated probabilities [n, k] and labels drawn from them."""
-    generator = np.random.default_rng(seed)
-    logits = skill * generator.standard_normal((n, k))
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    labels = (probabilities.cumsum(axis=1) < generator.random((n, 1))).sum(axis=1).clip(max=k - 1)
-    return probabilities, labels
+SHARES = (metrics.accuracy, metrics.balanced_accuracy, metrics.macro_precision, metrics.macro_f1, ece)
+ALL_INTERVALS = (*SHARES, metrics.log_loss, metrics.brier)
 
 
-@st.composite
-def outcomes(draw, least=1):
-    n, k = draw(st.integers(least, 40)), draw(st.integers(1, 8))
-    scores = draw(hnp.arrays(np.float64, (n, k), elements=st.sampled_from([0.0, 1e-12, 0.1, 0.5, 1.0])))
-    scores[:, 0] += scores.sum(axis=1) == 0
-    probabilities = scores / scores.sum(axis=1, keepdims=True)
-    labels = draw(hnp.arrays(np.int64, n, elements=st.integers(0, k - 1)))
-    groups = draw(hnp.arrays(np.int64, n, elements=st.integers(-3, 12)))
-    return probabilities, labels, groups
+def shares_of_classes(outcome):
+    return (*metrics.precision(outcome), *metrics.recall(outcome), *metrics.f1(outcome))
 
 
 class TestAgainstOracles:
-    @pytest.mark.parametrize(("hits", "n"), [(0, 1), (1, 1), (0, 30), (30, 30), (7, 10), (145, 153), (1, 9999)])
-    def test_wilson_is_scipys(self, hits, n):
-        expected = binomtest(hits, n).proportion_ci(method="wilson")
-        found = metrics.wilson(hits / n, n)
-        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
     @pytest.mark.parametrize(("n", "k"), [(40, 2), (300, 7), (500, 60)])
     def test_values_are_scikit_learns(self, n, k):
         probabilities, labels = make(n, k, seed=k, skill=3.0)
         outcome, names = metrics.judge(probabilities, labels), np.arange(k)
-        predicted = probabilities.argmax(axis=1)
+        predicted, present = probabilities.argmax(axis=1), np.unique(labels)
         assert metrics.accuracy(outcome).value == oracle.accuracy_score(labels, predicted)
         assert (metrics.confusion(outcome) == oracle.confusion_matrix(labels, predicted, labels=names)).all()
         precision, recall, f1, count = oracle.precision_recall_fscore_support(
             labels, predicted, labels=names, zero_division=np.nan
         )
         seen = count > 0
-        np.testing.assert_allclose(metrics.precision(outcome), precision)
+        np.testing.assert_allclose([of.value for of in metrics.precision(outcome)], precision)
         np.testing.assert_allclose([of.value for of in metrics.recall(outcome)], recall)
-        np.testing.assert_allclose(metrics.f1(outcome)[seen], f1[seen])
+        np.testing.assert_allclose(np.array([of.value for of in metrics.f1(outcome)])[seen], f1[seen])
+        assert metrics.balanced_accuracy(outcome).value == pytest.approx(recall[seen].mean())
+        expected = oracle.precision_score(labels, predicted, labels=present, average="macro", zero_division=0)
+        assert metrics.macro_precision(outcome).value == pytest.approx(expected)
         assert metrics.macro_f1(outcome).value == pytest.approx(f1[seen].mean())
         assert metrics.log_loss(outcome).value == pytest.approx(oracle.log_loss(labels, probabilities, labels=names))
+        expected = oracle.brier_score_loss(labels, probabilities, labels=names, scale_by_half=False)
+        assert metrics.brier(outcome).value == pytest.approx(expected)
         if k > 5:
             expected = oracle.top_k_accuracy_score(labels, probabilities, k=5, labels=names)
             assert metrics.top5(outcome).value == pytest.approx(expected)
@@ -73,44 +57,42 @@ class TestByHand:
         probabilities = np.eye(3)[[0, 1, 1, 1, 2]]
         outcome = metrics.judge(probabilities, np.array([0, 0, 1, 1, 1]))
         assert metrics.confusion(outcome).tolist() == [[1, 1, 0], [0, 2, 1], [0, 0, 0]]
-        assert metrics.precision(outcome).tolist() == pytest.approx([1, 2 / 3, 0])
-        assert metrics.f1(outcome)[:2].tolist() == pytest.approx([2 / 3, 2 / 3])
-        assert math.isnan(metrics.f1(outcome)[2])
+        assert [of.value for of in metrics.precision(outcome)] == pytest.approx([1, 2 / 3, 0])
+        assert [of.value for of in metrics.f1(outcome)[:2]] == pytest.approx([2 / 3, 2 / 3])
+        assert math.isnan(metrics.f1(outcome)[2].value)
         assert metrics.macro_f1(outcome).value == pytest.approx(2 / 3)
+        assert metrics.macro_precision(outcome).value == pytest.approx(5 / 6)
+        assert metrics.balanced_accuracy(outcome).value == pytest.approx((1 / 2 + 2 / 3) / 2)
         assert math.isnan(metrics.recall(outcome)[2].value)
 
-    def test_ece_of_a_plain_overconfidence(self):
-        # 400 pictures at 0.9 of which 240 are right: one confidence, one bin, a gap of 0.3.
-        probabilities = np.tile([0.9, 0.1], (400, 1))
-        labels = (np.arange(400) >= 240).astype(int)
-        found = metrics.ece(metrics.judge(probabilities, labels))
-        assert found.value == pytest.approx(0.3, abs=1e-3)
-        assert 0.2 < found.low < 0.3 < found.high < 0.4
+    def test_f1_interval_is_wilsons_of_the_share_of_hits_among_all_concerned(self):
+        # 8 hits, 2 missed, 1 false alarm: J = 8 / 11, F1 = 16 / 19.
+        labels = np.array([0] * 10 + [1] * 10)
+        predicted = np.array([0] * 8 + [1] * 2 + [0] + [1] * 9)
+        found = metrics.f1(metrics.judge(np.eye(2)[predicted], labels))[0]
+        expected = metrics.wilson(8 / 11, 11)
+        assert found.value == pytest.approx(16 / 19)
+        assert found.low == pytest.approx(2 * expected.low / (1 + expected.low))
+        assert found.high == pytest.approx(2 * expected.high / (1 + expected.high))
 
-    def test_ece_of_two_bins(self):
-        # 20 pictures at 0.6, all right (gap 0.4, no variance); 20 at 0.9, all right (gap 0.1).
-        probabilities = np.repeat([[0.6, 0.4], [0.9, 0.1]], 20, axis=0)
-        assert metrics.ece(metrics.judge(probabilities, np.zeros(40, int))).value == pytest.approx(0.25)
+    def test_a_class_that_is_never_predicted_counts_nought(self):
+        labels = np.array([0] * 30 + [1] * 10)
+        outcome = metrics.judge(np.tile([0.7, 0.3], (40, 1)), labels)
+        assert math.isnan(metrics.precision(outcome)[1].value)
+        found = metrics.macro_precision(outcome)
+        assert found.value == pytest.approx(0.75 / 2)
+        assert found.low < 0.2
+
+    def test_brier_of_the_extremes(self):
+        certain = np.eye(2)[[0, 0, 0, 0]]
+        assert metrics.brier(metrics.judge(certain, np.zeros(4, int))).value == 0
+        assert metrics.brier(metrics.judge(certain, np.ones(4, int))).value == 2
+        assert metrics.brier(metrics.judge(np.full((4, 4), 0.25), np.arange(4))).value == pytest.approx(0.75)
 
     def test_ties_go_to_the_first_class(self):
         outcome = metrics.judge(np.full((8, 8), 1 / 8), np.arange(8))
         assert metrics.accuracy(outcome).value == 1 / 8
         assert metrics.top5(outcome).value == 5 / 8
-
-    def test_expected_absolute_is_the_mean_of_a_folded_normal(self):
-        drawn = np.abs(np.random.default_rng(0).normal(0.3, 0.2, 1_000_000)).mean()
-        assert metrics._expected_absolute(np.array([0.3]), np.array([0.2]))[0] == pytest.approx(drawn, abs=1e-3)
-
-    def test_effective_size(self):
-        hits = np.array([True, True, False, False, True, True, True, True])
-        assert metrics.effective_size(hits, np.arange(8)) == 8
-        assert metrics.effective_size(hits, np.arange(8) // 2) == 4  # pairs that agree count once
-        assert metrics.effective_size(hits, np.arange(8) % 4) == pytest.approx(8)  # pairs that do not, twice
-        assert metrics.effective_size(np.ones(8, bool), np.arange(8) // 4) == 2  # all right: nothing to learn from
-        assert metrics.effective_size(hits, np.zeros(8, int)) == 1
-
-    def test_interval_is_printed_with_three_decimals(self):
-        assert str(Interval(145 / 153, 0.9, 0.9725)) == "0.948 [0.900, 0.973]"
 
 
 class TestProperties:
@@ -118,11 +100,12 @@ class TestProperties:
     @given(outcomes())
     def test_intervals_hold_their_value_and_stay_in_range(self, data):
         outcome = metrics.judge(*data)
-        for interval in (*(metric(outcome) for metric in ALL_INTERVALS), *metrics.recall(outcome)):
+        for interval in (*(metric(outcome) for metric in ALL_INTERVALS), *shares_of_classes(outcome)):
             if not math.isnan(interval.value):
                 assert 0 <= interval.low <= interval.value <= interval.high <= 36.05
-        for metric in (metrics.accuracy, metrics.macro_f1, metrics.ece):
-            assert metric(outcome).high <= 1
+        for interval in (*(metric(outcome) for metric in SHARES), *shares_of_classes(outcome)):
+            assert not interval.high > 1
+        assert metrics.brier(outcome).high <= 2
 
     @settings(max_examples=60, deadline=None)
     @given(outcomes(), st.randoms(use_true_random=False))
@@ -167,7 +150,8 @@ class TestGroups:
         probabilities, labels = make(30, 2)
         outcome = metrics.judge(probabilities, labels, np.zeros(30, int))
         assert (metrics.macro_f1(outcome).low, metrics.macro_f1(outcome).high) == (0, 1)
-        assert (metrics.ece(outcome).low, metrics.ece(outcome).high) == (0, 1)
+        assert (metrics.brier(outcome).low, metrics.brier(outcome).high) == (0, 2)
+        assert (ece(outcome).low, ece(outcome).high) == (0, 1)
         assert metrics.accuracy(outcome).high - metrics.accuracy(outcome).low > 0.7
 
 
@@ -179,40 +163,36 @@ class TestExtremes:
             assert math.isnan(interval.low)
             assert math.isnan(interval.high)
         assert not metrics.confusion(outcome).any()
-        assert np.isnan(metrics.f1(outcome)).all()
+        assert np.isnan([of.value for of in shares_of_classes(outcome)]).all()
 
     @pytest.mark.parametrize("label", [0, 1])
     def test_one_picture(self, label):
         outcome = metrics.judge(np.array([[1.0, 0.0]]), np.array([label]))
         assert metrics.accuracy(outcome).value == 1 - label
-        assert metrics.ece(outcome) == Interval(float(label), 0.0, 1.0)
+        assert ece(outcome) == Interval(float(label), 0.0, 1.0)
         assert metrics.log_loss(outcome).high == pytest.approx(36.04, abs=0.01)
 
     def test_perfection_is_not_certainty(self):
         outcome = metrics.judge(np.eye(2)[np.arange(44) % 2], np.arange(44) % 2)
         assert metrics.accuracy(outcome).low == pytest.approx(0.9197, abs=1e-4)
         assert metrics.macro_f1(outcome) == metrics.accuracy(outcome)
-        assert metrics.ece(outcome).high == pytest.approx(1 - 0.9197, abs=1e-4)
+        for metric in (metrics.balanced_accuracy, metrics.macro_precision):
+            assert metric(outcome).low == pytest.approx(0.9197, abs=0.01)
+        assert ece(outcome).high == pytest.approx(1 - 0.9197, abs=1e-4)
 
     def test_float32_rows_that_exceed_one(self):
         outcome = metrics.judge(np.array([[1.0000001, 0.0]] * 30), np.zeros(30, int))
         assert metrics.log_loss(outcome).value == 0
-        assert metrics.ece(outcome).low == 0
+        assert metrics.brier(outcome).value == pytest.approx(0, abs=1e-12)
+        assert ece(outcome).low == 0
 
     def test_a_thousand_classes(self):
         probabilities, labels = make(2000, 1000, skill=8.0)
         outcome = metrics.judge(probabilities, labels)
         assert metrics.confusion(outcome).shape == (1000, 1000)
-        assert len(metrics.recall(outcome)) == len(metrics.f1(outcome)) == 1000
-        found = metrics.macro_f1(outcome)
-        assert found.low < found.value < found.high
-
-    def test_chunks_of_resamples_give_what_one_gives(self, monkeypatch):
-        outcome = metrics.judge(*make(60, 4))
-        whole = metrics.macro_f1(outcome)
-        monkeypatch.setattr(metrics, "CELLS_AT_ONCE", 60 * 7)
-        chunked = metrics.macro_f1(outcome)
-        assert (whole.low, whole.high) == pytest.approx((chunked.low, chunked.high))
+        assert len(metrics.recall(outcome)) == len(metrics.precision(outcome)) == len(metrics.f1(outcome)) == 1000
+        for found in (metrics.macro_f1(outcome), metrics.balanced_accuracy(outcome)):
+            assert found.low < found.value < found.high
 
     def test_seed_decides_the_bootstrap(self):
         outcome = metrics.judge(*make(60, 4))
@@ -223,38 +203,20 @@ class TestExtremes:
 class TestCoverage:
     """How often a 95 % interval holds the truth, over simulated tests whose truth is known."""
 
-    @pytest.mark.parametrize(("share", "n"), [(0.95, 50), (0.7, 30), (0.99, 200)])
-    def test_wilson(self, share, n):
-        hits = np.random.default_rng(0).binomial(n, share, 2000)
-        held = [(found := metrics.wilson(h / n, n)).low <= share <= found.high for h in hits]
-        assert 0.92 <= np.mean(held) <= 0.98
-
-    @pytest.mark.parametrize("correlation", [0.0, 0.3, 1.0])
-    def test_accuracy_of_correlated_pictures(self, correlation):
-        generator, groups, held = np.random.default_rng(1), np.repeat(np.arange(60), np.arange(60) % 5 + 1), []
-        for _ in range(600):
-            together = generator.random(60) < 0.8
-            alone = generator.random(len(groups)) < 0.8
-            hits = np.where((generator.random(60) < math.sqrt(correlation))[groups], together[groups], alone)
-            found = metrics.proportion(hits, groups)
-            held.append(found.low <= 0.8 <= found.high)
-        assert 0.91 <= np.mean(held) <= 0.985
-
-    def test_bootstrap_and_calibration(self):
-        truth = metrics.judge(*make(200_000, 3, seed=99, skill=1.5)).loss.mean()
-        losses, calibrated, plain = [], [], []
+    def test_over_simulated_tests(self):
+        many = metrics.judge(*make(200_000, 3, seed=99, skill=1.5))
+        measured = (metrics.log_loss, metrics.brier, metrics.balanced_accuracy, metrics.macro_precision)
+        truth = {metric: metric(many).value for metric in (metrics.balanced_accuracy, metrics.macro_precision)}
+        truth |= {metrics.log_loss: many.loss.mean(), metrics.brier: many.squared.mean()}
+        truth_f1, held, held_f1 = [of.value for of in metrics.f1(many)], [], []
         for seed in range(100):
             outcome = metrics.judge(*make(150, 3, seed=seed, skill=1.5))
-            loss, error = metrics.log_loss(outcome, seed), metrics.ece(outcome, seed)
-            losses.append(loss.low <= truth <= loss.high)
-            calibrated.append(error.low == 0)
-            residuals = outcome.confidence - outcome.correct
-            gaps = np.bincount(metrics._calibration_bins(outcome), residuals)
-            plain.append((error.value, np.abs(gaps).sum() / 150))
-        assert 0.89 <= np.mean(losses) <= 0.99
-        assert np.mean(calibrated) >= 0.9
-        corrected, uncorrected = np.mean(plain, axis=0)
-        assert corrected < 0.8 * uncorrected
+            held.append([(found := metric(outcome)).low <= truth[metric] <= found.high for metric in measured])
+            of_classes = zip(metrics.f1(outcome), truth_f1, strict=True)
+            held_f1.append([found.low <= true <= found.high for found, true in of_classes])
+        assert (np.mean(held, axis=0) >= 0.89).all()
+        assert (np.mean(held, axis=0) <= 0.99).all()
+        assert 0.92 <= np.mean(held_f1) <= 0.98
 
 
 def test_importing_it_loads_no_scipy(tmp_path):

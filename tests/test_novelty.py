@@ -29,6 +29,26 @@ def test_few_unseen_pictures_of_known_kinds_are_rejected(clusters):
     assert (novelty.scores(vectors[2000:]) > 1).mean() == pytest.approx(FALSE_REJECT_RATE, abs=0.01)
 
 
+@pytest.mark.parametrize("count", [40, 98, 99, 300])
+def test_the_promised_rate_is_kept_at_small_sizes(count):
+    """Over many draws a new picture is rejected about as often as said: 1 in n + 1 where n is below 99."""
+    rejected, draws = 0.0, 300
+    for seed in range(draws):
+        random = np.random.default_rng([seed, count])
+        vectors = random.normal(3, 1, (count + 200, 8)).astype(np.float32)
+        folds = random.permutation(count) % 5
+        novelty = fit_novelty(vectors, np.arange(count), np.zeros(count, np.int64), folds)
+        assert novelty.false_reject_rate == max(FALSE_REJECT_RATE, 1 / (count + 1))
+        rejected += (novelty.scores(vectors[count:]) > 1).mean() / draws
+    assert 0.4 * novelty.false_reject_rate < rejected < 1.2 * novelty.false_reject_rate
+
+
+def test_with_few_pictures_the_radius_is_the_largest_distance():
+    for count, rank in ((50, 50), (98, 98), (99, 99), (100, 100), (198, 198), (199, 198), (1000, 991)):
+        distances = np.random.default_rng(count).permutation(np.arange(1.0, count + 1))
+        assert module._radius(distances)[0] == rank
+
+
 def test_the_length_of_features_does_not_matter(clusters):
     vectors, labels, folds = clusters
     novelty = fit_novelty(vectors, np.arange(3000), labels, folds)

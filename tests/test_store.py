@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import os
 import signal
@@ -84,6 +85,33 @@ def test_a_wrong_vector_is_never_returned():
     database = sqlite3.connect(stored_recipes()[0].path)
     with database:
         database.execute("update features set vector = ? where digest = ?", (bytes(16), bytes.fromhex(digest(1))))
+    database.close()
+    assert set(contents(RECIPE, [1, 2])) == {2}
+
+
+def test_facts_and_bytes_come_back_with_their_vector():
+    with Store(RECIPE, 4) as store:
+        store.put(digest(1), vector(1), {"width": 3, "format": "JPÉG"}, b"\0print\xff")
+        store.put(digest(2), vector(2), {})
+    with Store(RECIPE, 4) as store:
+        found = {int(entry.digest, 16): entry for entry in store.entries(map(digest, range(5)))}
+    assert set(found) == {1, 2}
+    assert json.loads(found[1].facts) == {"width": 3, "format": "JPÉG"}
+    assert found[1].extra == b"\0print\xff"
+    assert found[1].vector.tolist() == [1] * 4
+    assert (found[2].facts, found[2].extra) == ("{}", b"")
+
+
+@pytest.mark.parametrize(
+    "change", ["facts = '{\"width\": 4}'", "extra = x'00'", "facts = '', extra = cast(facts as blob)"]
+)
+def test_wrong_facts_are_never_returned(change):
+    with Store(RECIPE, 4) as store:
+        for number in (1, 2):
+            store.put(digest(number), vector(number), {"width": 3}, b"abc")
+    database = sqlite3.connect(stored_recipes()[0].path)
+    with database:
+        database.execute(f"update features set {change} where digest = ?", (bytes.fromhex(digest(1)),))
     database.close()
     assert set(contents(RECIPE, [1, 2])) == {2}
 

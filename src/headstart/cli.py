@@ -1,15 +1,16 @@
 """The commands: parse, call, print. The only module that prints, configures logging, and exits."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from headstart import __version__
 from headstart.errors import HeadstartError, UsageError
+from headstart.options import what_is_promised, where_it_runs
 
 if TYPE_CHECKING:
     from headstart.delivery.comparing import Compared
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
-Command = TypeVar("Command", bound=Callable[..., object])
 FilePath = click.Path(path_type=Path)
 
 data_argument = click.argument("data", type=FilePath)
@@ -31,25 +31,6 @@ group_by_option = click.option(
 keep_leaks_option = click.option(
     "--keep-leaks", is_flag=True, help="Keep training pictures that also stand in the given test."
 )
-
-
-def where_it_runs(command: Command) -> Command:
-    """The options that say where the backbone runs, and in which arithmetic."""
-    device = click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-        default="auto",
-        show_default=True,
-        help="Where the backbone runs; auto: a CUDA GPU if there is one, else the CPU.",
-    )
-    precision = click.option(
-        "--precision",
-        type=click.Choice(["auto", "f32", "bf16"]),
-        default="auto",
-        show_default=True,
-        help="Its arithmetic; auto: bf16 where the hardware has it.",
-    )
-    return device(precision(command))
 
 
 def _read_settings(context: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -171,6 +152,13 @@ def train(data: Path, output: Path | None, test: str | None, **chosen: Any) -> N
     "--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes the table shows."
 )
 @click.option("--sheet", type=FilePath, help="Draw the pictures with their predictions into this PNG.")
+@click.option(
+    "--explain",
+    type=FilePath,
+    metavar="DIR",
+    help="Draw into this folder, a PNG for each picture, what in it speaks for its class.",
+)
+@what_is_promised
 @where_it_runs
 def predict(
     model: Path,
@@ -179,6 +167,10 @@ def predict(
     output: Path | None,
     top: int,
     sheet: Path | None,
+    explain: Path | None,
+    coverage: str | None,
+    sets: str | None,
+    wanted_accuracy: str | None,
     **engine: Any,
 ) -> None:
     """Say what is in PICTURES, with calibrated probabilities.
@@ -189,11 +181,20 @@ def predict(
     from headstart.delivery import sheet as sheets
 
     predictor = artefact.load(model, **engine)
+    asked = answers.asked_for(coverage, sets, wanted_accuracy)
+    for remark in answers.remarks(predictor.classifier, asked):
+        _warn(f"note: {remark}")
     unreadable = 0
     tiles: list[sheets.Tile] = []
     with _opened(output) as stream:
-        write = answers.writer(form, stream, predictor.classes, top)
-        for said in predictor.stream(answers.expand(pictures, sys.stdin)):
+        shown = answers.Shown(top, sets=bool(coverage or sets), unsure=asked.wanted is not None)
+        write = answers.writer(form, stream, predictor.classes, shown)
+        predictions = predictor.stream(answers.expand(pictures, sys.stdin), asked)
+        if explain is not None:
+            from headstart.delivery import explain as explaining
+
+            predictions = explaining.drawn(predictor, predictions, explain)
+        for said in predictions:
             write(said)
             stream.flush()  # answers stream, also through a pipe
             if said.error is not None:
@@ -218,20 +219,24 @@ def predict(
 def evaluate(model: Path, data: Path, output: Path | None, allow_training_pictures: bool, **engine: Any) -> None:
     """Measure the classifier MODEL on the labelled pictures in DATA, which it must not have seen."""
     from headstart import progress, terminal, workflow
-    from headstart.delivery import artefact, run_folder
+    from headstart.delivery import artefact, evidence, run_folder
 
     predictor = artefact.load(model, **engine)
     measured = workflow.measure(
         predictor, data, allow_seen=allow_training_pictures, progress=progress.on_standard_error()
     )
     if output is not None:
-        run_folder.write_measured(output, measured.trial, measured.dataset.problems)
+        extras = evidence.of_trial(measured.dataset, measured.trial, predictor, output)
+        run_folder.write_measured(output, measured.trial, measured.promises, measured.dataset.problems, extras)
     _print(terminal.measured_lines(measured))
 
 
 @app.command()
 @data_argument
-@click.option("--output", "-o", type=FilePath, help="Write problems.csv into this folder.")
+@click.option(
+    "--output", "-o", type=FilePath, help="Write problems.csv, suspects.csv and report.html into this folder."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything that was found as JSON.")
 @group_by_option
 @keep_leaks_option
 @click.option(
@@ -251,12 +256,15 @@ def check(
     output: Path | None,
     group_by: str | None,
     keep_leaks: bool,
+    as_json: bool,
     sheet: Path | None,
     augmentation: str | None,
 ) -> None:
-    """Say what is in DATA and what is wrong with it; nothing is trained."""
+    """Say what is in DATA and what is wrong with it: duplicates, leaks, doubtful labels, flawed pictures, shortcuts."""
+    import json
+
     from headstart import progress, terminal, workflow
-    from headstart.delivery import run_folder
+    from headstart.delivery import evidence, run_folder
 
     if sheet is None and augmentation is not None:
         raise UsageError("--augmentation says what to preview; give --preview-augmentation FILE.png too.")
@@ -267,10 +275,17 @@ def check(
         chosen = preview.choose(augmentation or preview.DEFAULT)  # a mistyped name is not to cost a long check
     checked = workflow.check(data, group_by=group_by, keep_leaks=keep_leaks, progress=progress.on_standard_error())
     if output is not None:
-        run_folder.write_checked(output, checked.dataset.problems)
-    _print(terminal.check_lines(checked, data))
+        extras = evidence.of_data(checked.dataset, output)
+        run_folder.write_checked(output, checked.dataset, checked.audit, checked.examples, extras)
+    if as_json:
+        _print(
+            [json.dumps(run_folder.checked_json(checked.dataset, checked.audit, checked.obstacle), ensure_ascii=False)]
+        )
+    else:
+        _print(terminal.check_lines(checked, data))
     if sheet is not None and chosen is not None and checked.dataset.samples:
-        _print(terminal.preview_lines(sheet, workflow.preview(checked.dataset, chosen, sheet)))
+        lines = terminal.preview_lines(sheet, workflow.preview(checked.dataset, chosen, sheet))
+        _print([] if as_json else lines)
     if checked.obstacle is not None:
         raise HeadstartError(checked.obstacle)
 

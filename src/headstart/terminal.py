@@ -9,6 +9,8 @@ from headstart.delivery.comparing import Compared
 from headstart.delivery.run_folder import Run
 from headstart.features import store, weights
 from headstart.judging.comparison import Pair
+from headstart.judging.report.writing import REPORT
+from headstart.judging.suspects import Suspect
 from headstart.judging.trial import Trial
 from headstart.pictures.dataset import Dataset, Problem
 from headstart.storage import cache_folder, folder_bytes
@@ -29,6 +31,9 @@ def run_lines(run: Run) -> Iterator[str]:
     yield from _tuning_lines(run)
     yield from _trial_lines(run.trial, run.examples.dataset.root)
     yield from _problem_lines(run.problems, IN_FULL)
+    yield from _suspect_lines(run.audit.suspects, "all of them in suspects.csv")
+    if run.assessment.growth is not None:
+        yield f"more pictures: {run.assessment.growth.verdict}"
     if solved.fitted.at_edge:
         yield f"note: the best strength, {solved.fitted.strength:g}, is the last one of the grid"
     if solved.calibration.at_bound:
@@ -37,7 +42,7 @@ def run_lines(run: Run) -> Iterator[str]:
             f"{solved.calibration.temperature:g}"
         )
     yield f"time: {_time(run)}"
-    yield f"saved in {run.folder}; next:"
+    yield f"saved in {run.folder}; read {run.folder / REPORT}; next:"
     yield f"  headstart predict {shlex.quote(str(run.folder))} PICTURES..."
 
 
@@ -58,8 +63,10 @@ def check_lines(checked: Checked, data: Path) -> Iterator[str]:
     yield f"{data}: {len(dataset.samples):,} pictures can be used, {len(dataset.classes)} classes"
     yield from _class_lines(dataset)
     yield from _problem_lines(dataset.problems, ON_REQUEST)
+    yield from _suspect_lines(checked.audit.suspects, ON_REQUEST)
     if checked.obstacle is None:
-        found = f", with {len(dataset.problems)} findings to look at" if dataset.problems else ""
+        findings = len(dataset.problems) + len(checked.audit.suspects)
+        found = f", with {findings} findings to look at" if findings else ""
         yield f"verdict: ready to train{found}"
         yield f"  headstart train {shlex.quote(str(data))}"
     else:
@@ -214,6 +221,16 @@ def _problem_lines(problems: Sequence[Problem], where: str) -> Iterator[str]:
     for problem in problems:
         if problem.kind == "empty_class":
             yield f"WARNING: the classifier cannot know {problem.path.rstrip('/')}: {problem.detail}"
+
+
+def _suspect_lines(suspects: Sequence[Suspect], where: str) -> Iterator[str]:
+    """What deserves a second look: how many of each kind, and the worst of them."""
+    if not suspects:
+        return
+    yield f"to look at ({where}):"
+    for kind, count in Counter(suspect.kind for suspect in suspects).items():
+        worst = next(suspect for suspect in suspects if suspect.kind == kind)
+        yield f"  {count:4,}  {kind:<10} {worst.path or 'all'}: {worst.reason}"
 
 
 def _class_lines(dataset: Dataset) -> Iterator[str]:

@@ -7,25 +7,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from headstart import processes
-from headstart.delivery import artefact, candidates, comparing, run_folder
+from headstart.delivery import artefact, candidates, comparing, evidence, run_folder
 from headstart.delivery.comparing import Compared
 from headstart.delivery.predictor import Predictor
 from headstart.delivery.run_folder import DEFAULT_TEST_FRACTION, Run, TrainOptions
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.features.backbones import DEFAULT, UNTRAINED, Backbone, load_backbone
 from headstart.features.engines import EnginePlan, plan_engine
-from headstart.features.extract import embed_picture, extract
+from headstart.features.extract import Features, embed_picture, extract
 from headstart.features.store import prune
+from headstart.judging.assessment import Audit, OnTrial, assess, examine, look_over
 from headstart.judging.evaluation import Evaluation, evaluate
+from headstart.judging.promises import Promises, check_promises
 from headstart.judging.trial import Trial, try_classifier
+from headstart.learning.classifier import Classifier
 from headstart.learning.examples import Examples
 from headstart.learning.solve import Solved, solve
-from headstart.parallel import core_count
 from headstart.pictures.classes import check_classes, check_names
 from headstart.pictures.dataset import Dataset
 from headstart.pictures.duplicates import groups, resolve
-from headstart.pictures.inspect import inspect
+from headstart.pictures.near import near_duplicates, with_twins
 from headstart.pictures.scan import scan
 from headstart.pictures.split import split
 from headstart.progress import SILENT, Progress
@@ -81,27 +86,60 @@ def train(
         scanned = dataset.classes
         dataset, features = extract(dataset, backbone, plan, progress=progress)
     with clock.stage("split"):
-        dataset = check_classes(resolve(dataset, keep_leaks=options.keep_leaks), scanned=scanned)
+        dataset = resolve(_paired(dataset, features), keep_leaks=options.keep_leaks)
+        dataset = check_classes(dataset, scanned=scanned)
         parts = split(dataset, test_fraction=options.test_fraction, seed=options.seed, earlier=earlier)
         examples = Examples(dataset, features, parts)
     with clock.stage("head"):
         solved = solve(examples, backbone, plan.precision, balanced=options.balanced, progress=progress)
-    tuning, head = None, (solved, examples)
+    with clock.stage("evaluate"):
+        head = OnTrial(solved, examples, _try(solved, examples, options.seed))
+    tuning, kept = None, head
     if recipe is not None:
         with clock.stage("finetune"):
             tuning = _tune(solved, examples, recipe, plan, folder, options, progress)
-            solved, examples = tuning.solved, tuning.examples
-    with clock.stage("evaluate"):
-        trial, out_of_fold = _try(solved, examples, options.seed), _out_of_fold(solved, examples, options.seed)
-        of_head = None if tuning is None else _try(*head, options.seed).evaluation
-    outcome = Run(folder, data, options, plan, examples, solved, trial, out_of_fold, clock.seconds, tuning, of_head)
+            kept = OnTrial(tuning.solved, tuning.examples, _try(tuning.solved, tuning.examples, options.seed))
+    with clock.stage("judge"):
+        out_of_fold = _out_of_fold(kept.solved, kept.examples, options.seed)
+        audit = examine(head, seed=options.seed)
+        with processes.main_first(plan.device):
+            assessment = assess(kept, head, plan, balanced=options.balanced, seed=options.seed, progress=progress)
+    outcome = Run(
+        folder=folder,
+        data=data,
+        options=options,
+        plan=plan,
+        examples=kept.examples,
+        solved=kept.solved,
+        trial=kept.trial,
+        out_of_fold=out_of_fold,
+        audit=audit,
+        assessment=assessment,
+        seconds=clock.seconds,
+        tuning=tuning,
+        head=None if tuning is None else head.trial.evaluation,
+    )
     if processes.is_main():
-        with clock.stage("save"):
-            pattern = artefact.check_pattern(backbone.preprocess)
-            run_folder.write(outcome, embed_picture(pattern, solved.classifier.backbone, plan))
-            prune()
-            prune_oldest(cache_folder() / "pixels", KEPT_PIXELS_BYTES)
+        _save(outcome, clock)
     return run_folder.settled(outcome)
+
+
+def _save(run: Run, clock: Clock) -> None:
+    """Write the run folder with its report, and keep the cache within its bounds."""
+    backbone = run.solved.classifier.backbone
+    with clock.stage("maps"):
+        predictor = Predictor(run.solved.classifier, run.plan, run.plan.load(backbone))
+        extras = evidence.of_trial(run.examples.dataset, run.trial, predictor, run.folder)
+    with clock.stage("save"):
+        pattern = artefact.check_pattern(backbone.preprocess)
+        run_folder.write(run, embed_picture(pattern, backbone, run.plan), extras)
+        prune()
+        prune_oldest(cache_folder() / "pixels", KEPT_PIXELS_BYTES)
+
+
+def _paired(dataset: Dataset, features: Features) -> Dataset:
+    """The data set with the pairs of pictures that are nearly the same."""
+    return with_twins(dataset, features.digests, near_duplicates(features.looks, features.vectors))
 
 
 def _settled(options: TrainOptions) -> tuple["Recipe | None", TrainOptions]:
@@ -170,6 +208,7 @@ class Measured:
     """An evaluation on new data: the trial, the data, and the classes of the data that the model does not know."""
 
     trial: Trial
+    promises: Promises
     dataset: Dataset
     seen: int
 
@@ -202,27 +241,55 @@ def measure(
         )
     related = groups(dataset)
     vectors = features.vectors[features.rows(dataset.samples)]
-    return Measured(try_classifier(classifier, dataset.samples, vectors, related), dataset, seen)
+    trial = try_classifier(classifier, dataset.samples, vectors, related)
+    return Measured(trial, _promises(classifier, trial, related), dataset, seen)
+
+
+def _promises(classifier: Classifier, trial: Trial, related: NDArray[np.int64]) -> Promises:
+    position = {name: number for number, name in enumerate(classifier.classes)}
+    labels = np.array([position[sample.label] for sample in trial.samples], dtype=np.int64)
+    novelty = np.array([said.novelty for said in trial.predictions], dtype=np.float64)
+    return check_promises(classifier, trial.probabilities, labels, novelty, related)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What `check` found: the readable pictures, every problem, and what stands in the way of training, if anything."""
+    """What `check` found: the readable pictures, every problem, what is suspect, and what forbids training if anything.
+
+    `examples` are the pictures with their features and parts; None where they cannot be trained on.
+    """
 
     dataset: Dataset
+    audit: Audit
+    examples: Examples | None
     obstacle: str | None
 
 
 def check(
-    data: str | Path, *, group_by: str | None = None, keep_leaks: bool = False, progress: Progress = SILENT
+    data: str | Path,
+    *,
+    group_by: str | None = None,
+    keep_leaks: bool = False,
+    seed: int = 0,
+    progress: Progress = SILENT,
 ) -> Checked:
-    """Read and decode every picture in `data`, and say what is wrong, as `train` would; nothing is trained."""
+    """Look at every picture in `data`, and say what is wrong, as `train` would.
+
+    Labels are doubted by heads on the default backbone's features, each of which has not seen the picture; they are
+    thrown away, the features are kept for `train`.
+    """
     scanned = scan(Path(data), group_by=group_by)
-    dataset = resolve(inspect(scanned, progress=progress, threads=core_count()), keep_leaks=keep_leaks)
+    backbone, plan = _backbone(TrainOptions(), None, progress)
+    dataset, features = extract(scanned, backbone, plan, progress=progress)
+    dataset = resolve(_paired(dataset, features), keep_leaks=keep_leaks)
     try:
-        return Checked(check_classes(dataset, scanned=scanned.classes), None)
+        ready = check_classes(dataset, scanned=scanned.classes)
+        examples = Examples(ready, features, split(ready, seed=seed))
+        solved = solve(examples, backbone, plan.precision, progress=progress)
     except DataError as error:
-        return Checked(dataset, str(error))
+        return Checked(dataset, look_over(dataset, features), None, str(error))
+    head = OnTrial(solved, examples, _try(solved, examples, seed))
+    return Checked(ready, examine(head, seed=seed), examples, None)
 
 
 def compare(
@@ -260,7 +327,8 @@ def compare(
     comparing.claim(place, own=True)
     failures, reused = {}, []
     for name, chosen in planned.items():
-        if candidates.is_complete(place / name, data, chosen):
+        recipe, settled = _settled(chosen)
+        if candidates.is_complete(place / name, data, settled, recipe):
             reused.append(name)
             tell(f"{name}: trained before, in {place / name}; used as it is. Delete that folder to train it again.")
             continue

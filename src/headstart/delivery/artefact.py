@@ -3,7 +3,7 @@
 config.json            what timm needs: architecture, class names, preprocessing
 model.safetensors      backbone and head, under timm's names, calibration folded into the head
 model.onnx             pixels uint8 [n, h, w, 3] -> probabilities, logits, features
-headstart.json         format number, backbone, thresholds, digests of the other files, self-check
+headstart.json         format number, backbone, tables of thresholds, digests of the other files, self-check
 headstart.safetensors  reference features (for "none of these") and short digests of the training pictures
 README.md              the model card
 """
@@ -24,8 +24,9 @@ from headstart.features.engines import Device, plan_engine
 from headstart.features.openvino_engine import Precision
 from headstart.features.preprocess import Preprocess
 from headstart.features.weights import digest
-from headstart.learning.classifier import COVERAGE, Classifier
-from headstart.learning.novelty import FALSE_REJECT_RATE, Novelty
+from headstart.learning.classifier import Classifier
+from headstart.learning.conformal import Abstention, PredictionSets
+from headstart.learning.novelty import Novelty
 
 FORMAT = 1
 FACTS, CONFIG, TENSORS, GRAPH, EXTRAS = (
@@ -35,6 +36,8 @@ FACTS, CONFIG, TENSORS, GRAPH, EXTRAS = (
     "model.onnx",
     "headstart.safetensors",
 )
+
+KEYS = ("classes", "backbone", "precision", "prediction_sets", "abstain", "none_of_these", "self_check", "digests")
 
 # How far the self-check's probabilities may lie from the recorded ones: on the same arithmetic, and on another.
 TOLERANCE, TOLERANCE_ACROSS_PRECISIONS = 0.005, 0.1
@@ -74,8 +77,12 @@ def save(folder: Path, classifier: Classifier, self_check: NDArray[np.float32], 
             "classes": classifier.classes,
             "backbone": backbone.to_json(),
             "precision": classifier.precision,
-            "prediction_set": {"coverage": COVERAGE, "floor": classifier.set_floor},
-            "none_of_these": {"false_reject_rate": FALSE_REJECT_RATE, "radius": classifier.novelty.radius},
+            "prediction_sets": classifier.sets.to_json(),
+            "abstain": classifier.abstention.to_json(),
+            "none_of_these": {
+                "false_reject_rate": classifier.novelty.false_reject_rate,
+                "radius": classifier.novelty.radius,
+            },
             "self_check": classifier.probabilities(self_check[None])[0].tolist(),
             "digests": {name: digest(folder / name) for name in (TENSORS, GRAPH, EXTRAS)},
         },
@@ -127,8 +134,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / FACTS).read_text("utf-8"))
         known_format = int(record["format"])
-        assert_keys = ("classes", "backbone", "precision", "prediction_set", "none_of_these", "self_check", "digests")
-        missing = [key for key in assert_keys if key not in record]
+        missing = [key for key in KEYS if key not in record]
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise ModelError(f"the model in {folder} is damaged: {FACTS} cannot be read ({error}).") from error
     if known_format > FORMAT:
@@ -155,13 +161,21 @@ def _classifier(folder: Path, record: dict[str, Any]) -> Classifier:
             classes=tuple(record["classes"]),
             weight=weight,
             bias=bias,
-            novelty=Novelty(references, float(record["none_of_these"]["radius"])),
-            set_floor=float(record["prediction_set"]["floor"]),
+            novelty=_novelty(references, record["none_of_these"]),
+            sets=PredictionSets.from_json(record["prediction_sets"], len(record["classes"])),
+            abstention=Abstention.from_json(record["abstain"]),
             trained_on=trained_on,
             precision=record["precision"],
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"the model in {folder} is damaged: {error}.") from error
+
+
+def _novelty(references: NDArray[np.float16], record: dict[str, Any]) -> Novelty:
+    radius, rate = float(record["radius"]), float(record["false_reject_rate"])
+    if not 0 < radius < math.inf or not 0 <= rate <= 1:
+        raise ValueError(f"none_of_these must have a positive radius and a rate in 0..1; received {record}")
+    return Novelty(references, radius, rate)
 
 
 def _check_answer(folder: Path, predictor: Predictor, record: dict[str, Any]) -> None:

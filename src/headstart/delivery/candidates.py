@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from headstart.delivery import run_folder
 from headstart.delivery.comparing import read_run
 from headstart.delivery.run_folder import TrainOptions
 from headstart.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from headstart.learning.recipes import Recipe
 
 NOT_COMPARED = {"resume", "track"}
 """Options that do not change what comes out."""
@@ -50,15 +53,21 @@ def plan(options: TrainOptions, tunes: Sequence[str] = (), recipes: Sequence[str
     return candidates
 
 
-def is_complete(folder: Path, data: Path, options: TrainOptions) -> bool:
-    """Whether `folder` holds a whole run of `data` with the same options, which need not be made again."""
+def is_complete(folder: Path, data: Path, options: TrainOptions, recipe: "Recipe | None" = None) -> bool:
+    """Whether `folder` holds a whole run of `data` with the same options, which need not be made again.
+
+    `recipe` is what the options' recipe holds now; a file that was changed since makes another candidate.
+    """
     try:
         record = json.loads((folder / run_folder.RUN).read_text("utf-8"))
         former, source = dict(record["options"]), record["data"]
+        of_recipe = record["computed"].get("finetune", {}).get("recipe")
     except (OSError, ValueError, KeyError, TypeError):
         return False
     now = options.to_json()
     if source != str(data) or any(former.get(key) != now[key] for key in now.keys() - NOT_COMPARED):
+        return False
+    if of_recipe != (None if recipe is None else recipe.model_dump(mode="json")):
         return False
     try:
         read_run(folder, folder.name)

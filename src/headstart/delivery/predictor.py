@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from headstart.errors import DataError
 from headstart.features.engines import Engine, EnginePlan
 from headstart.features.extract import Prepared, embed, prepare
-from headstart.learning.classifier import Classifier, Prediction
+from headstart.learning.classifier import DEFAULT, Asked, Classifier, Prediction
 from headstart.pictures.dataset import Sample
 
 BLOCK = 32  # predictions made at once: small, so that answers stream
@@ -30,17 +30,20 @@ class Predictor:
         """The class names."""
         return self.classifier.classes
 
-    def predict(self, pictures: Iterable[str | Path]) -> list[Prediction]:
-        """What the classifier says of the picture files, in their order; unreadable ones carry an `error`."""
-        return list(self.stream(pictures))
+    def predict(self, pictures: Iterable[str | Path], asked: Asked = DEFAULT) -> list[Prediction]:
+        """What the classifier says of the picture files, in their order; unreadable ones carry an `error`.
 
-    def stream(self, pictures: Iterable[str | Path]) -> Iterator[Prediction]:
+        `asked` says which sets and which accuracy the predictions are to promise.
+        """
+        return list(self.stream(pictures, asked))
+
+    def stream(self, pictures: Iterable[str | Path], asked: Asked = DEFAULT) -> Iterator[Prediction]:
         """`predict`, one by one as they come: `pictures` may be endless, and memory stays flat."""
         items = self._embedded(pictures)
         while block := list(itertools.islice(items, BLOCK)):
             readable = [item for item in block if item.problem is None]
             vectors = np.stack([_vector(item) for item in readable]) if readable else self._no_vectors()
-            made = iter(self.classifier.predictions([item.sample.path for item in readable], vectors))
+            made = iter(self.classifier.predictions([item.sample.path for item in readable], vectors, asked))
             for item in block:
                 if item.problem is None:
                     yield next(made)

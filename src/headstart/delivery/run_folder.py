@@ -21,7 +21,12 @@ from headstart.errors import StorageError, UsageError
 from headstart.features.engines import Device, EnginePlan
 from headstart.features.openvino_engine import Precision
 from headstart.features.preprocess import Fit
+from headstart.judging.assessment import Assessment, Audit
 from headstart.judging.evaluation import Evaluation
+from headstart.judging.plane import principal_plane
+from headstart.judging.promises import Promises
+from headstart.judging.report.writing import Extras, write_report
+from headstart.judging.suspects import Suspect
 from headstart.judging.trial import Trial
 from headstart.learning.examples import Examples
 from headstart.learning.history import HISTORY, write_history
@@ -34,11 +39,13 @@ if TYPE_CHECKING:
     from headstart.learning.finetune import Tuned
 
 FORMAT = 1
-METRICS, PREDICTIONS, SPLIT, PROBLEMS, RUN = (
+METRICS, PREDICTIONS, SPLIT, PROBLEMS, SUSPECTS, MAP, RUN = (
     "metrics.json",
     "predictions.csv",
     "split.csv",
     "problems.csv",
+    "suspects.csv",
+    "map.csv",
     "run.json",
 )
 UNFINISHED, TRACKING = ".unfinished", "tracking"
@@ -98,8 +105,9 @@ class TrainOptions:
 class Run:
     """Everything that one training produced; the same stands in the files of `folder`.
 
-    `tuning` is how a loop changed the classifier, and `head` what the solved head alone did on the held-out pictures;
-    both are None where only the head was solved.
+    `audit` is what is suspect about the data, `assessment` what was found out about the classifier beside its
+    evaluations. `tuning` is how a loop changed the classifier, and `head` what the solved head alone did on the
+    held-out pictures; both are None where only the head was solved.
     """
 
     folder: Path
@@ -110,6 +118,8 @@ class Run:
     solved: Solved
     trial: Trial
     out_of_fold: Evaluation
+    audit: Audit
+    assessment: Assessment
     seconds: Mapping[str, float]
     tuning: "Tuned | None" = None
     head: Evaluation | None = None
@@ -193,10 +203,11 @@ def _former_options(folder: Path) -> dict[str, Any]:
         raise StorageError(f"{folder / RUN} is damaged ({error}). Choose another place with -o.") from error
 
 
-def write(run: Run, self_check: NDArray[np.float32]) -> None:
+def write(run: Run, self_check: NDArray[np.float32], extras: Extras) -> None:
     """Write `run.folder`, which appears, or changes from a former run to this one, at once.
 
-    `self_check` float32 [d] are the features of `artefact.check_pattern`.
+    `self_check` float32 [d] are the features of `artefact.check_pattern`; `extras` is what the report shows besides
+    the numbers.
     """
     with folder_written_atomically(run.folder) as folder:
         model = folder / "model"
@@ -214,10 +225,13 @@ def write(run: Run, self_check: NDArray[np.float32]) -> None:
         write_csv(folder / PREDICTIONS, prediction_rows(run.trial))
         write_csv(folder / SPLIT, _split_rows(run.examples.dataset, run.examples.split))
         write_csv(folder / PROBLEMS, problem_rows(run.problems))
+        write_csv(folder / SUSPECTS, suspect_rows(run.audit.suspects))
+        write_csv(folder / MAP, _map_rows(run.examples))
         if run.tuning is not None:
             write_history(folder / HISTORY, run.tuning.history)
             draw_curves(run.tuning.history, folder / CURVES)
         write_json(folder / RUN, _record(run))
+        write_report(folder, extras)
     shutil.rmtree(unfinished(run.folder), ignore_errors=True)
 
 
@@ -231,28 +245,54 @@ def settled(run: Run) -> Run:
     return replace(run, solved=replace(run.solved, classifier=replace(classifier, backbone=backbone)))
 
 
-def write_measured(folder: Path, trial: Trial, problems: Iterable[Problem]) -> None:
-    """Write what `evaluate` found into `folder`: metrics.json, predictions.csv, problems.csv."""
-    write_checked(folder, problems)
-    with clear_storage_errors(folder):
-        write_json(folder / METRICS, {"format": FORMAT, "test": trial.evaluation.to_json()})
-        write_csv(folder / PREDICTIONS, prediction_rows(trial))
-
-
-def write_checked(folder: Path, problems: Iterable[Problem]) -> None:
-    """Write what `check` found into `folder`: problems.csv."""
+def write_measured(folder: Path, trial: Trial, promises: Promises, problems: Iterable[Problem], extras: Extras) -> None:
+    """Write what `evaluate` found into `folder`: metrics.json, predictions.csv, problems.csv, report.html."""
     with clear_storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        measured = {"test": trial.evaluation.to_json(), "promises": promises.to_json()}
+        write_json(folder / METRICS, {"format": FORMAT, **measured})
+        write_csv(folder / PREDICTIONS, prediction_rows(trial))
         write_csv(folder / PROBLEMS, problem_rows(problems))
+        write_report(folder, extras)
+
+
+def write_checked(folder: Path, dataset: Dataset, audit: Audit, examples: Examples | None, extras: Extras) -> None:
+    """Write what `check` found into `folder`: problems.csv, suspects.csv, metrics.json, report.html, and the map.
+
+    `examples` are the pictures with their features and parts, where a classifier can be made of them.
+    """
+    with clear_storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(folder / PROBLEMS, problem_rows(dataset.problems))
+        write_csv(folder / SUSPECTS, suspect_rows(audit.suspects))
+        write_json(folder / METRICS, {"format": FORMAT, "classes": dataset.classes, "audit": audit.to_json()})
+        if examples is not None:
+            write_csv(folder / SPLIT, _split_rows(examples.dataset, examples.split))
+            write_csv(folder / MAP, _map_rows(examples))
+        write_report(folder, extras)
+
+
+def checked_json(dataset: Dataset, audit: Audit, obstacle: str | None) -> dict[str, Any]:
+    """What `check` found, for machines; `obstacle` is what forbids training, if anything."""
+    return {
+        "format": FORMAT,
+        "pictures": len(dataset.samples),
+        "classes": dict(sorted(dataset.counts().items())),
+        "obstacle": obstacle,
+        "problems": [asdict(problem) for problem in dataset.problems],
+        "suspects": [asdict(suspect) for suspect in audit.suspects],
+        "shortcuts": [shortcut.to_json() for shortcut in audit.shortcuts],
+    }
 
 
 def prediction_rows(trial: Trial) -> Rows:
     """predictions.csv: one row a held-out picture; the prediction set is joined by `|`."""
-    yield "path", "label", "predicted", "probability", "prediction_set", "none_of_these_score", "correct"
+    header = "path", "label", "predicted", "probability", "prediction_set", "none_of_these_score", "correct"
+    yield *header, "probability_of_label"
     for sample, said in zip(trial.samples, trial.predictions, strict=True):
         correct = "yes" if said.label == sample.label else "no"
         numbers = f"{said.probability:.6f}", "|".join(said.set), f"{said.novelty:.4f}"
-        yield sample.path, sample.label, said.label, *numbers, correct
+        yield sample.path, sample.label, said.label, *numbers, correct, f"{dict(said.ranking)[sample.label]:.6f}"
 
 
 def problem_rows(problems: Iterable[Problem]) -> Rows:
@@ -260,6 +300,13 @@ def problem_rows(problems: Iterable[Problem]) -> Rows:
     yield "path", "kind", "detail", "action"
     for problem in sorted(problems, key=lambda problem: (problem.path, problem.kind, problem.detail)):
         yield problem.path, problem.kind, problem.detail, problem.action
+
+
+def suspect_rows(suspects: Iterable[Suspect]) -> Rows:
+    """suspects.csv: by kind, the most suspect first."""
+    yield "path", "kind", "score", "reason", "action", "label", "suggested"
+    for one in suspects:
+        yield one.path, one.kind, f"{one.score:.4f}", one.reason, one.action, one.label, one.suggested
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -283,6 +330,14 @@ def _split_rows(dataset: Dataset, split: Split) -> Rows:
         yield sample.path, sample.digest, sample.label, PART_NAMES.get(part, part), sample.group or ""
 
 
+def _map_rows(examples: Examples) -> Rows:
+    yield "path", "part", "label", "x", "y"
+    plane = principal_plane(examples.features.vectors)[examples.rows]
+    samples = zip(examples.dataset.samples, examples.split.parts.tolist(), plane.tolist(), strict=True)
+    for sample, part, (x, y) in samples:
+        yield sample.path, "test" if part == TEST else "train", sample.label, f"{x:.5g}", f"{y:.5g}"
+
+
 def _metrics(run: Run) -> dict[str, Any]:
     solved, split = run.solved, run.examples.split
     return {
@@ -295,6 +350,8 @@ def _metrics(run: Run) -> dict[str, Any]:
         "test": run.evaluation.to_json(),
         "out_of_fold": run.out_of_fold.to_json(),
         **({} if run.head is None else {"head_alone": run.head.to_json()}),
+        **run.assessment.to_json(),
+        "audit": run.audit.to_json(),
         "seconds": _rounded(run.seconds),
         "pictures_per_second": round(len(run.examples.dataset.samples) / max(run.seconds["features"], 1e-9), 1),
         "chosen": {

@@ -1,9 +1,10 @@
 """(Dataset, backbone, store) -> features: embed what is missing, gather the rest."""
 
 import itertools
+import json
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from headstart.features.preprocess import PREPROCESSING, Preprocess
 from headstart.features.store import Store
 from headstart.parallel import core_count, in_order
 from headstart.pictures.dataset import Dataset, Problem, Sample
-from headstart.pictures.decode import Facts, PictureError, decode
+from headstart.pictures.decode import PictureError, decode
 from headstart.pictures.inspect import picture_problem, read
+from headstart.pictures.looks import Look, Looks, from_stored, gather, look
 from headstart.progress import SILENT, Progress
 
 AHEAD = 64  # pictures decoded ahead of the engine, for each thread: 10 MB, and work while the engine is loaded
@@ -26,11 +28,16 @@ AHEAD = 64  # pictures decoded ahead of the engine, for each thread: 10 MB, and 
 
 @dataclass(frozen=True)
 class Features:
-    """The vectors of a data set's different pictures: `vectors` float32 [n, d], row by row those of `digests`."""
+    """What is known of a data set's different pictures.
+
+    `vectors` float32 [n, d] and `looks`, row by row those of `digests`, which are sorted; `embedded` of the vectors
+    were computed just now.
+    """
 
     digests: tuple[str, ...]
     vectors: NDArray[np.float32]
     embedded: int
+    looks: Looks
 
     def rows(self, samples: Iterable[Sample]) -> NDArray[np.int64]:
         """The row of each sample's picture; duplicates share one."""
@@ -44,7 +51,7 @@ class Prepared:
 
     sample: Sample
     pixels: NDArray[np.uint8] | None = None
-    facts: Facts | None = None
+    look: Look | None = None
     vector: NDArray[np.float32] | None = None
     problem: Problem | None = None
 
@@ -77,9 +84,9 @@ def extract(
         while True:
             readable, embedded = _read_and_embed(dataset, backbone, plan, (store, known), progress)
             digests = tuple(sorted({sample.digest for sample in readable.samples}))
-            vectors, missing = _gather(store, digests)
+            vectors, looks, missing = _gather(store, digests)
             if not missing:
-                return readable, Features(digests, vectors, embedded)
+                return readable, Features(digests, vectors, embedded, gather(looks))
             known -= missing  # rows that another process pruned, or that failed their checksum
 
 
@@ -102,14 +109,14 @@ def _read_and_embed(
     problems: list[Problem] = []
     embedded = 0
     with progress.stage("pictures", len(dataset.samples)) as advance:
-        prepared = prepare(dataset.samples, dataset.root, backbone.preprocess, known)
+        prepared = prepare(dataset.samples, dataset.root, backbone.preprocess, known, looks=True)
         for item in embed(prepared, plan, lambda: plan.load(backbone)):
             if item.problem is not None:
                 problems.append(item.problem)
             else:
                 samples.append(item.sample)
-            if item.vector is not None and item.facts is not None:
-                store.put(item.sample.digest, item.vector, asdict(item.facts))
+            if item.vector is not None and item.look is not None:
+                store.put(item.sample.digest, item.vector, *item.look.to_stored())
                 embedded += 1
             advance()
     store.flush()
@@ -117,9 +124,12 @@ def _read_and_embed(
 
 
 def prepare(
-    samples: Iterable[Sample], root: Path, preprocess: Preprocess, known: Container[str] = ()
+    samples: Iterable[Sample], root: Path, preprocess: Preprocess, known: Container[str] = (), *, looks: bool = False
 ) -> Iterator[Prepared]:
-    """Every picture read, and decoded unless its digest is in `known`, by a pool of threads; in order."""
+    """Every picture read, and decoded unless its digest is in `known`, by a pool of threads; in order.
+
+    With `looks` those that are decoded come with theirs.
+    """
 
     def prepare_one(sample: Sample) -> Prepared:
         try:
@@ -130,7 +140,8 @@ def prepare(
             picture = decode(data, at_least=preprocess.at_least)
         except (PictureError, OSError) as error:
             return Prepared(sample, problem=picture_problem(sample, error))
-        return Prepared(sample, preprocess.apply(picture.pixels), picture.facts)
+        seen = look(picture.pixels, data, picture.facts) if looks else None
+        return Prepared(sample, preprocess.apply(picture.pixels), seen)
 
     with ThreadPoolExecutor(core_count()) as pool:
         yield from in_order(pool, prepare_one, samples, AHEAD * core_count())
@@ -161,12 +172,15 @@ def _embed_batch(work: tuple[Engine | None, list[Prepared]]) -> list[Prepared]:
     return [item if item.pixels is None else replace(item, pixels=None, vector=next(vectors)) for item in items]
 
 
-def _gather(store: Store, digests: tuple[str, ...]) -> tuple[NDArray[np.float32], set[str]]:
-    """The stored vectors of `digests` [n, d], and those digests that have none."""
+def _gather(store: Store, digests: tuple[str, ...]) -> tuple[NDArray[np.float32], list[Look], set[str]]:
+    """The stored vectors of `digests` [n, d], their looks, and those digests that have not both."""
     vectors = np.empty((len(digests), store.dimension), dtype=np.float32)
     position = {digest: row for row, digest in enumerate(digests)}
-    missing = set(digests)
-    for digest, vector in store.get(digests):
-        vectors[position[digest]] = vector
-        missing.discard(digest)
-    return vectors, missing
+    looks: dict[int, Look] = {}
+    for entry in store.entries(digests):
+        seen = from_stored(json.loads(entry.facts), entry.extra)
+        if seen is not None:
+            vectors[position[entry.digest]] = entry.vector
+            looks[position[entry.digest]] = seen
+    missing = {digest for digest in digests if position[digest] not in looks}
+    return vectors, [looks[row] for row in sorted(looks)], missing

@@ -3,9 +3,10 @@
 import functools
 import hashlib
 import queue
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,13 @@ from headstart.storage import cache_folder, written_atomically
 
 Precision = Literal["auto", "f32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+class Part(NamedTuple):
+    """The part of a graph that is compiled: its name in the cache, and what takes it out of an OpenVINO model."""
+
+    name: str
+    take: Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -34,15 +42,7 @@ class OpenVinoEngine:
         The compiled model is kept in the cache, under the digest of the graph and everything else that it
         depends on; a damaged or foreign one is compiled again. `precision` is "f32" or "bf16".
         """
-        compiled = _compiled(_core(), graph, threads, precision)
-        requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(threads):
-            requests.put(compiled.create_infer_request())
-        engine = OpenVinoEngine(requests)
-        # The first call ever must come from one thread alone: OpenVINO's Python binding initialises itself in it, under
-        # a C++ guard and Python's lock, and two threads that take these in opposite order wait for each other forever.
-        engine.embed(np.zeros(tuple(compiled.input(0).shape), dtype=np.uint8))
-        return engine
+        return OpenVinoEngine(requests_for(graph, threads, precision, FEATURES))
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Engine.embed`."""
@@ -55,6 +55,29 @@ class OpenVinoEngine:
             return np.stack(rows)
         finally:
             self.requests.put(request)
+
+
+def requests_for(graph: Path, threads: int, precision: str, part: Part) -> "queue.SimpleQueue[Any]":
+    """As many requests as `threads`, ready to infer `part` of the ONNX file `graph`; see `OpenVinoEngine.compile`."""
+    compiled = _compiled(_core(), graph, threads, precision, part)
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for _ in range(threads):
+        requests.put(compiled.create_infer_request())
+    # The first call ever must come from one thread alone: OpenVINO's Python binding initialises itself in it, under
+    # a C++ guard and Python's lock, and two threads that take these in opposite order wait for each other forever.
+    first = requests.get()
+    first.infer([np.zeros(tuple(compiled.input(0).shape), dtype=np.uint8)])
+    requests.put(first)
+    return requests
+
+
+def read_graph(graph: Path) -> Any:
+    """The ONNX file `graph` as an OpenVINO model, not compiled.
+
+    Raises:
+        StorageError: the file is damaged.
+    """
+    return _read(_core(), graph, graph.read_bytes())
 
 
 def cpu_precision(precision: Precision) -> str:
@@ -84,30 +107,33 @@ def _core() -> Any:
     return openvino.Core()
 
 
-def _compiled(core: Any, graph: Path, threads: int, precision: str) -> Any:
+def _compiled(core: Any, graph: Path, threads: int, precision: str, part: Part) -> Any:
     content = graph.read_bytes()
     options = {
         "NUM_STREAMS": threads,
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": precision,
     }
-    kept = _compiled_path(core, content, options)
+    kept = _compiled_path(core, content + part.name.encode(), options)
     if kept.is_file():
         blob = kept.read_bytes()
         if blob[:32] == hashlib.sha256(blob[32:]).digest():
             return core.import_model(blob[32:], "CPU", options)
-    try:
-        model = core.read_model(content)
-    except RuntimeError as error:
-        raise StorageError(f"{graph} is damaged. Delete its folder: the backbone is converted again.") from error
-    features = _only_features(model)
-    height, width = features.input(0).partial_shape[1], features.input(0).partial_shape[2]
-    features.reshape([1, height, width, 3])
-    compiled = core.compile_model(features, "CPU", options)
+    model = part.take(_read(core, graph, content))
+    height, width = model.input(0).partial_shape[1], model.input(0).partial_shape[2]
+    model.reshape([1, height, width, 3])
+    compiled = core.compile_model(model, "CPU", options)
     blob = compiled.export_model().getvalue()
     with written_atomically(kept) as temporary:
         temporary.write_bytes(hashlib.sha256(blob).digest() + blob)
     return compiled
+
+
+def _read(core: Any, graph: Path, content: bytes) -> Any:
+    try:
+        return core.read_model(content)
+    except RuntimeError as error:
+        raise StorageError(f"{graph} is damaged. Delete its folder: the backbone is converted again.") from error
 
 
 def _only_features(model: Any) -> Any:
@@ -115,6 +141,9 @@ def _only_features(model: Any) -> Any:
     import openvino
 
     return openvino.Model([model.output("features")], model.get_parameters(), "features")
+
+
+FEATURES = Part("", _only_features)
 
 
 def _compiled_path(core: Any, content: bytes, options: dict[str, Any]) -> Path:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from headstart.errors import StorageError
 from headstart.storage import cache_folder, clear_storage_errors, folder_bytes
 
-SCHEMA = 1
+SCHEMA = 2
 LIMIT_BYTES = 20 * 1024**3
 SECONDS_BETWEEN_COMMITS = 1.0
 BUSY_TIMEOUT_SECONDS = 60
@@ -35,8 +35,18 @@ class StoredRecipe:
     used_at: float
 
 
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What the store has of one picture: its `vector` [d], JSON text `facts`, and `extra` bytes, both perhaps empty."""
+
+    digest: str
+    vector: NDArray[Any]
+    facts: str
+    extra: bytes
+
+
 class Store:
-    """The vectors of one recipe, keyed by the SHA-256 of each picture's file.
+    """The vectors of one recipe, keyed by the SHA-256 of each picture's file, with what else is known of the picture.
 
     A recipe is everything that a vector depends on besides the picture: the digest of the weights, the preprocessing,
     the engine and its precision. A vector has `dimension` numbers of type `dtype`. Each recipe has an SQLite file of
@@ -56,14 +66,14 @@ class Store:
             with self._database:
                 self._database.execute(
                     "create table if not exists features"
-                    " (digest blob primary key, vector blob, facts text, crc integer)"
+                    " (digest blob primary key, vector blob, facts text, extra blob, crc integer)"
                 )
                 self._database.execute("create table if not exists recipe (json text unique, used_at real)")
                 self._database.execute(
                     "insert into recipe values (?, ?) on conflict (json) do update set used_at = excluded.used_at",
                     (json.dumps(recipe, sort_keys=True), time.time()),
                 )
-        self._pending: list[tuple[bytes, bytes, str, int]] = []
+        self._pending: list[tuple[bytes, bytes, str, bytes, int]] = []
         self._committed_at = time.monotonic()
 
     def __enter__(self) -> "Store":
@@ -80,12 +90,12 @@ class Store:
         with _clear_errors(self.path):
             return {row[0].hex() for row in self._database.execute("select digest from features")}
 
-    def put(self, digest: str, vector: NDArray[Any], facts: Mapping[str, Any]) -> None:
-        """Keep `vector` [d] for the picture `digest`; it reaches the disk within about a second."""
+    def put(self, digest: str, vector: NDArray[Any], facts: Mapping[str, Any], extra: bytes = b"") -> None:
+        """Keep `vector` [d], JSON values and some bytes for the picture `digest`; they reach the disk in a second."""
         assert vector.shape == (self.dimension,)
         assert vector.dtype == self.dtype
         key, content, text = bytes.fromhex(digest), vector.tobytes(), json.dumps(facts)
-        self._pending.append((key, content, text, _checksum(key, content)))
+        self._pending.append((key, content, text, extra, _checksum(key, content, text, extra)))
         if time.monotonic() - self._committed_at >= SECONDS_BETWEEN_COMMITS:
             self.flush()
 
@@ -93,22 +103,27 @@ class Store:
         """Write what `put` has gathered."""
         if self._pending:
             with _clear_errors(self.path), self._database:
-                self._database.executemany("insert or replace into features values (?, ?, ?, ?)", self._pending)
+                self._database.executemany("insert or replace into features values (?, ?, ?, ?, ?)", self._pending)
         self._pending.clear()
         self._committed_at = time.monotonic()
 
     def get(self, digests: Iterable[str]) -> Iterator[tuple[str, NDArray[Any]]]:
         """(digest, vector [d]) of those that are here and whole, in no particular order."""
+        for entry in self.entries(digests):
+            yield entry.digest, entry.vector
+
+    def entries(self, digests: Iterable[str]) -> Iterator[Entry]:
+        """All that was put for those that are here and whole, in no particular order."""
         wanted = [bytes.fromhex(digest) for digest in digests]
         for start in range(0, len(wanted), ROWS_A_QUERY):
             part = wanted[start : start + ROWS_A_QUERY]
             marks = ",".join("?" * len(part))
-            query = f"select digest, vector, crc from features where digest in ({marks})"
+            query = f"select digest, vector, facts, extra, crc from features where digest in ({marks})"
             with _clear_errors(self.path):
                 rows = self._database.execute(query, part).fetchall()
-            for key, content, crc in rows:
-                if crc == _checksum(key, content) and len(content) == self.dtype.itemsize * self.dimension:
-                    yield key.hex(), np.frombuffer(content, dtype=self.dtype)
+            for key, content, text, extra, crc in rows:
+                if crc == _checksum(key, content, text, extra) and len(content) == self.dtype.itemsize * self.dimension:
+                    yield Entry(key.hex(), np.frombuffer(content, dtype=self.dtype), text, extra)
 
 
 def stored_recipes() -> list[StoredRecipe]:
@@ -183,8 +198,9 @@ def _delete(path: Path) -> None:
         other.unlink(missing_ok=True)
 
 
-def _checksum(key: bytes, content: bytes) -> int:
-    return zlib.crc32(content, zlib.crc32(key))
+def _checksum(key: bytes, content: bytes, text: str, extra: bytes) -> int:
+    lengths = f"{len(text)},{len(extra)};"  # so that nothing can move from one column to the next unnoticed
+    return zlib.crc32(extra, zlib.crc32((lengths + text).encode(), zlib.crc32(content, zlib.crc32(key))))
 
 
 @contextmanager

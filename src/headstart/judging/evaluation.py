@@ -1,26 +1,47 @@
 """What a classifier did on held-out pictures: the evaluation that is printed, reported and saved."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from headstart.judging import metrics
-from headstart.judging.metrics import FloatArray, IntArray, Interval
+from headstart.judging.intervals import FloatArray, IntArray, Interval, number
+from headstart.judging.metrics import Outcome
+from headstart.judging.ranking import Ranking, rank
+from headstart.judging.reliability import Bin, ece, reliability
 
 ROW_SUM_TOLERANCE = 1e-3
 """How far a row of probabilities may be from 1: room for float32 and a wide softmax, none for logits."""
 
+MEASURED = (
+    *("accuracy", "balanced_accuracy", "macro_precision", "macro_f1"),
+    *("log_loss", "brier", "ece", "average_precision", "roc_auc"),
+)
+"""The intervals that every evaluation has."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """How one class fared: its number of pictures, and NaN for what they cannot tell; see `metrics`."""
+    """How one class fared: its number of pictures, and NaN for what they cannot tell; see `metrics`, `ranking`."""
 
     n: int
-    precision: float
+    precision: Interval
     recall: Interval
-    f1: float
+    f1: Interval
+    average_precision: float
+    roc_auc: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The class's entry in "per_class" of metrics.json."""
+        return {
+            "n": self.n,
+            "precision": self.precision.to_json(),
+            "recall": self.recall.to_json(),
+            "f1": self.f1.to_json(),
+            "average_precision": number(self.average_precision),
+            "roc_auc": number(self.roc_auc),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,19 +49,25 @@ class Evaluation:
     """What a classifier did on `n` held-out pictures of `classes`; built by `evaluate`.
 
     Intervals are 95 % and NaN where nothing was measured. `top5` is None up to five classes. `confusion`: int
-    [k, k], rows the truth, columns the prediction. `mistakes`: int [m], the rows of the wrongly predicted pictures,
-    the most confident mistake first.
+    [k, k], rows the truth, columns the prediction. `reliability`: bins from the least confident. `mistakes`: int [m],
+    the rows of the wrongly predicted pictures, the most confident mistake first.
     """
 
     n: int
     classes: tuple[str, ...]
     accuracy: Interval
+    balanced_accuracy: Interval
+    macro_precision: Interval
     macro_f1: Interval
     log_loss: Interval
+    brier: Interval
     ece: Interval
     top5: Interval | None
+    average_precision: Interval
+    roc_auc: Interval
     per_class: dict[str, ClassScore]
     confusion: IntArray
+    reliability: tuple[Bin, ...]
     mistakes: IntArray
 
     def __str__(self) -> str:
@@ -66,21 +93,11 @@ class Evaluation:
         """The "test" object of metrics.json: six significant digits, null for what is not known."""
         return {
             "n": self.n,
-            "accuracy": _interval(self.accuracy),
-            "macro_f1": _interval(self.macro_f1),
-            "log_loss": _interval(self.log_loss),
-            "ece": _interval(self.ece),
-            "top5": None if self.top5 is None else _interval(self.top5),
-            "per_class": {
-                name: {
-                    "n": score.n,
-                    "precision": _number(score.precision),
-                    "recall": _interval(score.recall),
-                    "f1": _number(score.f1),
-                }
-                for name, score in self.per_class.items()
-            },
+            **{name: getattr(self, name).to_json() for name in MEASURED},
+            "top5": None if self.top5 is None else self.top5.to_json(),
+            "per_class": {name: score.to_json() for name, score in self.per_class.items()},
             "confusion": self.confusion.tolist(),
+            "reliability": [of.to_json() for of in self.reliability],
         }
 
 
@@ -102,22 +119,37 @@ def evaluate(
     confusion = metrics.confusion(outcome)
     for array in (confusion, mistakes):
         array.setflags(write=False)
-    columns = (confusion.sum(axis=1), metrics.precision(outcome), metrics.recall(outcome), metrics.f1(outcome))
+    ranking = rank(probabilities, outcome)
     return Evaluation(
         n=len(labels),
         classes=tuple(classes),
         accuracy=metrics.accuracy(outcome),
+        balanced_accuracy=metrics.balanced_accuracy(outcome),
+        macro_precision=metrics.macro_precision(outcome),
         macro_f1=metrics.macro_f1(outcome, seed),
         log_loss=metrics.log_loss(outcome, seed),
-        ece=metrics.ece(outcome, seed),
+        brier=metrics.brier(outcome, seed),
+        ece=ece(outcome, seed),
         top5=metrics.top5(outcome),
-        per_class={
-            name: ClassScore(int(n), float(precision), recall, float(f1))
-            for name, n, precision, recall, f1 in zip(classes, *columns, strict=True)
-        },
+        average_precision=ranking.average_precision,
+        roc_auc=ranking.roc_auc,
+        per_class=dict(zip(classes, _class_scores(outcome, ranking), strict=True)),
         confusion=confusion,
+        reliability=reliability(outcome),
         mistakes=mistakes,
     )
+
+
+def _class_scores(outcome: Outcome, ranking: Ranking) -> list[ClassScore]:
+    columns = (
+        np.bincount(outcome.labels, minlength=outcome.class_count).tolist(),
+        metrics.precision(outcome),
+        metrics.recall(outcome),
+        metrics.f1(outcome),
+        ranking.average_precisions.tolist(),
+        ranking.roc_aucs.tolist(),
+    )
+    return [ClassScore(*of_class) for of_class in zip(*columns, strict=True)]
 
 
 def _check(probabilities: FloatArray, labels: IntArray, groups: IntArray | None, classes: tuple[str, ...]) -> None:
@@ -146,15 +178,3 @@ def _check(probabilities: FloatArray, labels: IntArray, groups: IntArray | None,
             f"probabilities must be 0 or more and sum to 1 in each row; row {row} (of {bad.sum()} such rows) "
             f"has sum {sums[row]:.6g} and least value {probabilities[row].min():.6g}. Pass a softmax, not logits."
         )
-
-
-def _number(value: float) -> float | None:
-    """Six significant digits; None for NaN, which JSON does not know."""
-    return None if math.isnan(value) else float(f"{value:.6g}")
-
-
-def _interval(interval: Interval) -> dict[str, float | None] | None:
-    """An interval as JSON, or None when nothing was measured."""
-    if math.isnan(interval.value):
-        return None
-    return {end: _number(getattr(interval, end)) for end in ("value", "low", "high")}

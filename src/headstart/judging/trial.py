@@ -13,10 +13,14 @@ from headstart.pictures.dataset import Sample
 
 @dataclass(frozen=True)
 class Trial:
-    """Held-out samples, what the classifier said of each, and the evaluation of it all."""
+    """Held-out samples, what the classifier said of each, and the evaluation of it all.
+
+    `probabilities`: float64 [n, k], one row for each of the `samples`.
+    """
 
     samples: tuple[Sample, ...]
     predictions: tuple[Prediction, ...]
+    probabilities: NDArray[np.float64]
     evaluation: Evaluation
 
 
@@ -40,5 +44,6 @@ def try_classifier(
     position = {name: number for number, name in enumerate(classifier.classes)}
     labels = np.array([position[sample.label] for sample in samples], dtype=np.int64)
     predictions = classifier.predictions([sample.path for sample in samples], vectors)
-    evaluation = evaluate(classifier.probabilities(vectors), labels, groups, classifier.classes, seed=seed)
-    return Trial(tuple(samples), tuple(predictions), evaluation)
+    probabilities = classifier.probabilities(vectors)
+    evaluation = evaluate(probabilities, labels, groups, classifier.classes, seed=seed)
+    return Trial(tuple(samples), tuple(predictions), probabilities, evaluation)

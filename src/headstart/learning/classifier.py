@@ -1,6 +1,5 @@
 """Classifier: a backbone, the head on it, its calibration and its class names; and what it says of a picture."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +8,26 @@ from numpy.typing import NDArray
 
 from headstart.features.backbones import Backbone
 from headstart.learning.calibration import softmax
+from headstart.learning.conformal import Abstention, Kind, PredictionSets
 from headstart.learning.novelty import Novelty
 
-COVERAGE = 0.95
+COVERAGE = 0.95  # of the sets that are given where no other is asked for
 BLOCK = 2048  # features turned into float64 at once
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What predictions are to promise: the kind and coverage of their sets, and the accuracy of sure answers, if any.
+
+    `coverage` is one of `conformal.COVERAGES`, `wanted` None or one of `conformal.WANTED`.
+    """
+
+    kind: Kind = "threshold"
+    coverage: float = COVERAGE
+    wanted: float | None = None
+
+
+DEFAULT = Asked()
 
 
 @dataclass(frozen=True)
@@ -20,8 +35,9 @@ class Prediction:
     """What a classifier says of one picture; where the picture could not be read, only `path` and `error`.
 
     `ranking` holds every class with its calibrated probability, the likeliest first; `set` the classes that
-    together contain the truth for 95 % of pictures like those trained on; `novelty` is above 1, and
-    `is_none_of_these` true, for a picture unlike every class.
+    together contain the truth for 95 % of pictures like those trained on, or for the share that was asked for;
+    `novelty` is above 1, and `is_none_of_these` true, for a picture unlike every class. `is_unsure` is true where an
+    accuracy was wanted and `label` is not probable enough to keep it, None where none was wanted.
     """
 
     path: str
@@ -31,6 +47,7 @@ class Prediction:
     set: tuple[str, ...] = ()
     novelty: float | None = None
     is_none_of_these: bool | None = None
+    is_unsure: bool | None = None
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -44,6 +61,7 @@ class Prediction:
             "probabilities": dict(self.ranking),
             "set": list(self.set),
             "none_of_these": {"flag": self.is_none_of_these, "score": self.novelty},
+            **({} if self.is_unsure is None else {"unsure": self.is_unsure}),
         }
 
 
@@ -51,8 +69,8 @@ class Prediction:
 class Classifier:
     """features -> probabilities = softmax(features @ weight.T + bias), and how far to trust them.
 
-    `weight` float32 [k, d] and `bias` float32 [k] have the calibration's temperature folded in. A class belongs to
-    a picture's prediction set when its probability is at least `set_floor`; the likeliest always does.
+    `weight` float32 [k, d] and `bias` float32 [k] have the calibration's temperature folded in. `sets` says
+    which classes belong to a picture's prediction set, `abstention` from which probability on an answer is sure.
     `trained_on` uint64 [n] holds the first eight bytes of the SHA-256 of every training picture, sorted, so that an
     evaluation can tell whether it judges pictures that were learnt from. `precision` is what computed the features.
     """
@@ -62,7 +80,8 @@ class Classifier:
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     novelty: Novelty
-    set_floor: float
+    sets: PredictionSets
+    abstention: Abstention
     trained_on: NDArray[np.uint64]
     precision: str
 
@@ -72,10 +91,19 @@ class Classifier:
         blocks = (features[i : i + BLOCK].astype(np.float64) for i in range(0, len(features), BLOCK))
         return np.concatenate([np.empty((0, len(self.classes))), *(softmax(x @ weight + self.bias) for x in blocks)])
 
-    def predictions(self, paths: list[str], features: NDArray[np.float32]) -> list[Prediction]:
-        """What the classifier says of the pictures at `paths` [n], whose features float32 [n, d] are given."""
-        rows = zip(paths, self.probabilities(features), self.novelty.scores(features), strict=True)
-        return [self._prediction(path, probabilities, float(score)) for path, probabilities, score in rows]
+    def predictions(self, paths: list[str], features: NDArray[np.float32], asked: Asked = DEFAULT) -> list[Prediction]:
+        """What the classifier says of the pictures at `paths` [n], whose features float32 [n, d] are given.
+
+        Raises:
+            ValueError: `asked` names a kind, coverage or accuracy that there is not.
+        """
+        probabilities = self.probabilities(features)
+        members = self.sets.members(probabilities, asked.kind, asked.coverage)
+        unsure = None if asked.wanted is None else self.abstention.is_unsure(probabilities, asked.wanted).tolist()
+        return [
+            self._prediction(path, probabilities[row], members[row], novelty, None if unsure is None else unsure[row])
+            for row, (path, novelty) in enumerate(zip(paths, self.novelty.scores(features).tolist(), strict=True))
+        ]
 
     def has_seen(self, digest: str) -> bool:
         """Whether the picture with this SHA-256 was trained on."""
@@ -83,29 +111,20 @@ class Classifier:
         position = int(np.searchsorted(self.trained_on, key))
         return position < len(self.trained_on) and self.trained_on[position] == key
 
-    def _prediction(self, path: str, probabilities: NDArray[np.float64], novelty: float) -> Prediction:
-        order = np.argsort(-probabilities, kind="stable")
+    def _prediction(
+        self,
+        path: str,
+        probabilities: NDArray[np.float64],
+        members: NDArray[np.bool_],
+        novelty: float,
+        unsure: bool | None,
+    ) -> Prediction:
+        order = np.argsort(-probabilities, kind="stable").tolist()
         ranking = tuple((self.classes[c], float(probabilities[c])) for c in order)
-        label, probability = ranking[0]
-        members = tuple(name for name, p in ranking if p >= self.set_floor) or (label,)
-        return Prediction(path, label, probability, ranking, members, novelty, novelty > 1)
+        inside = tuple(self.classes[c] for c in order if members[c])
+        return Prediction(path, *ranking[0], ranking, inside, novelty, novelty > 1, unsure)
 
 
 def short_digest(digest: str) -> np.uint64:
     """The first eight bytes of a hexadecimal SHA-256, as a number."""
     return np.uint64(int(digest[:16], 16))
-
-
-def fit_set_floor(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The probability down to which classes join the prediction set, for a coverage of at least 95 %.
-
-    Split conformal prediction with the score 1 - p(true class) (Sadinle et al. 2019): the floor is the
-    ceil((n + 1) 0.95)-th largest probability of a true class. `probabilities` float64 [n, k] must be out-of-fold,
-    of pictures with `labels` int [n]. With fewer than 19 pictures the floor is 0: every class is in every set.
-    """
-    count = len(labels)
-    rank = math.ceil((count + 1) * COVERAGE)
-    if rank > count:
-        return 0.0
-    of_truth = np.sort(probabilities[np.arange(count), labels])[::-1]
-    return float(of_truth[rank - 1])

@@ -22,7 +22,7 @@ from headstart.learning import activations, checkpoint, loop
 from headstart.learning.arithmetic import Arithmetic, arrange, fastest
 from headstart.learning.augment import Step, policy_steps
 from headstart.learning.calibration import Calibration, fit_temperature, softmax
-from headstart.learning.classifier import fit_set_floor
+from headstart.learning.conformal import fit_abstention, fit_sets
 from headstart.learning.examples import Examples
 from headstart.learning.head import Head
 from headstart.learning.history import Epoch
@@ -284,10 +284,10 @@ def _finish(
     of, labels, head = examples.split.parts, examples.labels, graduate.head
     fold = np.flatnonzero(of == 0) if job.recipe.validate_on == "fold" else np.empty(0, dtype=np.int64)
     logits = head.logits(examples.features.vectors[examples.rows[fold]])
-    calibration, floor = Calibration(1.0, False, float("nan"), float("nan")), 0.0
+    calibration = Calibration(1.0, False, float("nan"), float("nan"))
     if len(fold):
         calibration = fit_temperature(logits, labels[fold])
-        floor = fit_set_floor(softmax(logits / calibration.temperature), labels[fold])
+    out_of_fold = softmax(logits / calibration.temperature)
     training = examples.training_set
     novelty = solved.classifier.novelty
     if graduate.moved:
@@ -299,9 +299,9 @@ def _finish(
         weight=(head.weight / calibration.temperature).astype(np.float32),
         bias=(head.bias / calibration.temperature).astype(np.float32),
         novelty=novelty,
-        set_floor=floor,
+        sets=fit_sets(out_of_fold, labels[fold]),
+        abstention=fit_abstention(out_of_fold, labels[fold]),
     )
-    out_of_fold = softmax(logits / calibration.temperature)
     return Solved(classifier, solved.fitted, calibration, fold, out_of_fold), examples
 
 

@@ -1,9 +1,33 @@
-"""How far a picture lies from everything trained on: the score behind "none of these"."""
+"""How far a picture lies from everything trained on: the score behind "none of these".
+
+Which score: measured on frozen features of six sets (ants and bees, pastries, fruit, hand signs, bricks, cars), at most
+500 training pictures each, two draws, the radius from five folds. Strangers are 300 pictures of each of the other five
+sets ("other") or of a class of the same set that was kept from training ("near"): mean area under the ROC curve, and
+the share that was caught at a promised false reject rate of 1 %.
+
+    score                                              other           near
+    mean cosine with the five nearest (this one)   0.9987  88 %    0.760  14 %
+    cosine with the nearest one                    0.9986  87 %    0.786  20 %
+    Mahalanobis, unit features, Ledoit-Wolf        0.9988  90 %    0.769  18 %
+    five nearest, unit features, whitened within   0.9987  90 %    0.768  19 %
+    Mahalanobis, plain features, Ledoit-Wolf       0.9940  69 %    0.752   8 %
+    five nearest, centred features                 0.9914  79 %    0.772   7 %
+    five nearest, standardised features            0.9924  72 %    0.695   4 %
+    five nearest, unit features, whitened          0.9942  72 %    0.716   3 %
+    1 - largest softmax probability                0.8053  20 %    0.757  11 %
+    relative Mahalanobis                           0.3381  17 %    0.472   2 %
+
+The first four are equal but for ants and bees (30, 23, 41 and 42 % caught). The two that whiten need a d x d matrix in
+the model and six of its decompositions, more work than the head itself. No score tells a near
+class well from the known ones.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from headstart.learning.conformal import conformal_rank
 
 FALSE_REJECT_RATE = 0.01
 NEIGHBOURS = 5
@@ -18,15 +42,19 @@ class Novelty:
 
     score(x) = (1 - mean cosine of x with its five nearest references) / radius. A picture that scores above 1 is unlike
     everything trained on. `references` float16 [m, d] are training pictures' features of length one, at most
-    2,000 or five a class; `radius` is the distance that a share of `FALSE_REJECT_RATE` of the training pictures exceeds
-    when the references of its own fold are left out.
+    2,000 or five a class. `radius` is of the n distances of training pictures, each without the references of its own
+    fold, the ceil((n + 1) 0.99)-th smallest, or the largest where n is below 99: a new picture like them exceeds it in
+    at most a share of `false_reject_rate`, which is 0.01, or 1 / (n + 1) below 99.
 
-    Limits: with few training pictures the radius is near the largest distance seen; the score sees only what the frozen
-    backbone tells apart. Source: Sun et al. 2022 (deep nearest neighbours), with a few neighbours' mean.
+    Limits: below 199 pictures the radius is the largest distance seen, so that one odd picture in training makes room
+    for strangers; the score sees only what the frozen backbone tells apart. The rate holds on average over what might
+    have been drawn for training, and as new pictures have all folds to be near to, a little fewer are rejected.
+    Source: Sun et al. 2022 (deep nearest neighbours), with a few neighbours' mean.
     """
 
     references: NDArray[np.float16]
     radius: float
+    false_reject_rate: float = FALSE_REJECT_RATE
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Scores float64 [n] of `features` float32 [n, d]."""
@@ -55,8 +83,14 @@ def fit_novelty(
         others = references[folds[chosen] != fold].astype(np.float32)
         out = rows[measured[folds[measured] == fold]]
         distances.extend(_distances(vectors[out[i : i + BLOCK]], others) for i in range(0, len(out), BLOCK))
-    radius = float(np.quantile(np.concatenate(distances), 1 - FALSE_REJECT_RATE))
-    return Novelty(references, max(radius, float(np.finfo(np.float16).eps)))
+    radius, rate = _radius(np.concatenate(distances))
+    return Novelty(references, max(radius, float(np.finfo(np.float16).eps)), rate)
+
+
+def _radius(distances: NDArray[np.float64]) -> tuple[float, float]:
+    """The distance that a new picture exceeds in at most `FALSE_REJECT_RATE` of cases, or the largest with its rate."""
+    rank = min(conformal_rank(len(distances), 1 - FALSE_REJECT_RATE), len(distances))
+    return float(np.sort(distances)[rank - 1]), max(FALSE_REJECT_RATE, 1 / (len(distances) + 1))
 
 
 def _of_each_class(shuffled: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:

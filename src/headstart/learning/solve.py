@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from headstart.features.backbones import Backbone
 from headstart.learning.calibration import Calibration, fit_temperature, softmax
-from headstart.learning.classifier import Classifier, fit_set_floor, short_digest
+from headstart.learning.classifier import Classifier, short_digest
+from headstart.learning.conformal import fit_abstention, fit_sets
 from headstart.learning.examples import Examples
 from headstart.learning.head import FittedHead, fit_head
 from headstart.learning.novelty import fit_novelty
@@ -32,7 +33,7 @@ class Solved:
 def solve(
     examples: Examples, backbone: Backbone, precision: str, *, balanced: bool = False, progress: Progress = SILENT
 ) -> Solved:
-    """Fit the head, the temperature, the prediction sets and the "none of these" score to the training samples.
+    """Fit the head, its temperature, sets and abstaining, and the "none of these" score to the training samples.
 
     Args:
         examples: the samples with their features and parts; the test part is not looked at.
@@ -54,7 +55,8 @@ def solve(
         weight=(fitted.head.weight / calibration.temperature).astype(np.float32),
         bias=(fitted.head.bias / calibration.temperature).astype(np.float32),
         novelty=fit_novelty(training.vectors, training.rows, training.labels, training.folds),
-        set_floor=fit_set_floor(out_of_fold, held_out_labels),
+        sets=fit_sets(out_of_fold, held_out_labels),
+        abstention=fit_abstention(out_of_fold, held_out_labels),
         trained_on=np.sort(np.array([short_digest(digest) for digest in digests], dtype=np.uint64)),
         precision=precision,
     )

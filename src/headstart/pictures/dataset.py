@@ -14,6 +14,7 @@ ProblemKind = Literal[
     "empty_class",
     "too_few",
     "duplicate",
+    "near_duplicate",
     "conflicting_label",
     "leak",
     "ignored",
@@ -53,11 +54,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples in the order of their paths, the sorted names of their classes, and every problem met so far."""
+    """Samples in the order of their paths, the sorted names of their classes, and every problem met so far.
+
+    `twins` are pairs of digests of nearly the same pictures, the likest first; a digest may be in several, and need
+    not be a sample's. `mirrored` are those of the pairs where one is the other's mirror image.
+    """
 
     root: Path
     samples: tuple[Sample, ...]
     problems: tuple[Problem, ...] = ()
+    twins: tuple[tuple[str, str], ...] = ()
+    mirrored: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def classes(self) -> tuple[str, ...]:

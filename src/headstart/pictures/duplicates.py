@@ -1,4 +1,4 @@
-"""Pictures that are the same, byte for byte: conflicting labels, leaks into the test, and what must stay together."""
+"""Pictures that are the same, or nearly: conflicting labels, leaks into the test, and what must stay together."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,15 +22,24 @@ class Verdict:
 
 
 def resolve(dataset: Dataset, *, keep_leaks: bool = False) -> Dataset:
-    """The data set without the contradictions that exact copies make, each of them named in its problems.
+    """The data set without the contradictions that copies make, each of them named in its problems.
 
-    Copies of one picture are told by their digests. In this order:
+    Exact copies of one picture are told by their digests. In this order:
 
     - under two or more labels: every copy is left out, of training and of test (`conflicting_label`);
     - in a given test, and in training too: the training copy is removed; so is a training copy of a picture
       in the given `val`, and a `val` copy of one in the test (`leak`);
     - listed twice, by the same path: the second is left out (`duplicate`);
     - otherwise: kept, and named (`duplicate`); `groups` keeps them together.
+
+    Then the dataset's `twins`, pictures that are nearly the same, as far as both are left:
+
+    - under one label and in different parts, as exact copies: the one of lower rank is removed (`leak`);
+    - under different labels: both are kept, and named (`near_duplicate`), for nearly the same pictures may rightly
+      differ;
+    - otherwise: kept, and the later is named (`near_duplicate`).
+
+    A picture with many twins is named once, with the first of them in the order of `twins`.
 
     Args:
         dataset: all of its samples have digests.
@@ -41,22 +50,23 @@ def resolve(dataset: Dataset, *, keep_leaks: bool = False) -> Dataset:
         assert sample.digest, f"{sample.path} has not been read"
         copies[sample.digest].append(position)
     verdict = Verdict()
-    for positions in copies.values():
-        if len(positions) > 1:
-            _judge(dataset.samples, positions, keep_leaks, verdict)
+    several = [positions for positions in copies.values() if len(positions) > 1]
+    for positions in several:
+        if len({dataset.samples[position].label for position in positions}) > 1:
+            _leave_out_conflicting(dataset.samples, positions, verdict)
+        else:
+            _remove_leaks(dataset.samples, positions, keep_leaks, verdict)
+    _remove_near_leaks(dataset, copies, keep_leaks, verdict)
+    for positions in several:
+        for part in _by_rank(dataset.samples, _left(positions, verdict)).values():
+            _name_duplicates(dataset.samples, part, verdict)
+    _name_twins(dataset, copies, verdict)
     kept = tuple(sample for position, sample in enumerate(dataset.samples) if position not in verdict.left_out)
     return replace(dataset, samples=kept, problems=dataset.problems + tuple(verdict.problems))
 
 
-def _judge(samples: tuple[Sample, ...], positions: list[int], keep_leaks: bool, verdict: Verdict) -> None:
-    """Decide on all copies of one picture."""
-    if len({samples[position].label for position in positions}) > 1:
-        _leave_out_conflicting(samples, positions, verdict)
-        return
-    _remove_leaks(samples, positions, keep_leaks, verdict)
-    remaining = [position for position in positions if position not in verdict.left_out]
-    for part in _by_rank(samples, remaining).values():
-        _name_duplicates(samples, part, verdict)
+def _left(positions: list[int], verdict: Verdict) -> list[int]:
+    return [position for position in positions if position not in verdict.left_out]
 
 
 def _leave_out_conflicting(samples: tuple[Sample, ...], positions: list[int], verdict: Verdict) -> None:
@@ -98,11 +108,81 @@ def _remove_leaks(samples: tuple[Sample, ...], positions: list[int], keep: bool,
         sample = samples[position]
         if _RANK[sample.given] == highest:
             continue
-        if not keep:
-            verdict.left_out.add(position)
-        detail = f"the same picture is in {twin.given}: {twin.path}"
-        action = "kept" if keep else f"removed from {'selection' if sample.given == 'val' else 'training'}"
-        verdict.problems.append(Problem(sample.path, "leak", detail, action))
+        _tell_leak(position, sample, f"the same picture is in {twin.given}: {twin.path}", keep, verdict)
+
+
+def _tell_leak(position: int, sample: Sample, detail: str, keep: bool, verdict: Verdict) -> None:
+    if not keep:
+        verdict.left_out.add(position)
+    action = "kept" if keep else f"removed from {'selection' if sample.given == 'val' else 'training'}"
+    verdict.problems.append(Problem(sample.path, "leak", detail, action))
+
+
+def _twin_pairs(dataset: Dataset, copies: Mapping[str, list[int]], verdict: Verdict) -> list[tuple[int, int, bool]]:
+    """The positions of nearly the same pictures that are left, and whether one is mirrored; of copies the first."""
+
+    def standing(digest: str) -> list[int]:
+        parts = _by_rank(dataset.samples, _left(copies.get(digest, []), verdict))
+        return [part[0] for part in parts.values()]
+
+    return [
+        (one, other, pair in dataset.mirrored)
+        for pair in dataset.twins
+        for one in standing(pair[0])
+        for other in standing(pair[1])
+    ]
+
+
+def _remove_near_leaks(dataset: Dataset, copies: Mapping[str, list[int]], keep: bool, verdict: Verdict) -> None:
+    """Remove each picture that has a twin of its label in a part of higher rank, with all copies in its own part.
+
+    A picture in `val` that is itself removed for a twin in the test takes none of training with it.
+    """
+    samples = dataset.samples
+    pairs = _twin_pairs(dataset, copies, verdict)
+    told: set[int] = set()
+    for highest in (_RANK["test"], _RANK["val"]):
+        for one, other, mirrored in pairs:
+            low, high = sorted((one, other), key=lambda position: _RANK[samples[position].given])
+            rank, twin = _RANK[samples[low].given], samples[high]
+            if samples[low].label != twin.label or rank >= highest or _RANK[twin.given] != highest:
+                continue
+            if low in told or high in verdict.left_out:
+                continue
+            like = "nearly the same picture" + (", mirrored," if mirrored else "")
+            for position in _left(copies[samples[low].digest], verdict):
+                if _RANK[samples[position].given] == rank:
+                    _tell_leak(position, samples[position], f"{like} is in {twin.given}: {twin.path}", keep, verdict)
+                    told.add(position)
+
+
+def _name_twins(dataset: Dataset, copies: Mapping[str, list[int]], verdict: Verdict) -> None:
+    """Name the twins that are left: both of a pair with different labels, else the later in each part."""
+    samples, named = dataset.samples, set[int]()
+
+    def name(one: int, other: int, mirrored: bool) -> None:
+        if one not in named:
+            named.add(one)
+            _name_twin(samples[one], samples[other], mirrored, verdict)
+
+    pairs = _twin_pairs(dataset, copies, verdict)
+    for one, other, mirrored in pairs:
+        if samples[one].label != samples[other].label:
+            name(one, other, mirrored)
+            name(other, one, mirrored)
+    for one, other, mirrored in pairs:
+        mine, theirs = samples[one], samples[other]
+        if (mine.label, _RANK[mine.given]) == (theirs.label, _RANK[theirs.given]):
+            name(max(one, other), min(one, other), mirrored)
+
+
+def _name_twin(sample: Sample, twin: Sample, mirrored: bool, verdict: Verdict) -> None:
+    detail, action = f"nearly the same as {twin.path}", "kept, together with its twin in one part"
+    if mirrored:
+        detail += ", mirrored"
+    if twin.label != sample.label:
+        detail, action = f"{detail}, which is {twin.label!r}", "kept; look at their labels"
+    verdict.problems.append(Problem(sample.path, "near_duplicate", detail, action))
 
 
 def _listed(names: Iterable[str], most: int = 3) -> str:
@@ -113,13 +193,13 @@ def _listed(names: Iterable[str], most: int = 3) -> str:
 
 
 def groups(dataset: Dataset) -> NDArray[np.int64]:
-    """Which samples must stay together: those with the same digest or the same `group`, and so on from one to the next.
+    """Which samples must stay together: those with the same digest or the same `group`, twins, and so on in chains.
 
     Returns:
         int64 [n], the number of each sample's group, from 0 without gaps. Groups are numbered in the order of
         their smallest digests, so that neither the order of files nor their names matter.
     """
-    leaders = _leaders(dataset.samples)
+    leaders = _leaders(dataset.samples, dataset.twins)
     smallest: dict[int, str] = {}
     for leader, sample in zip(leaders, dataset.samples, strict=True):
         smallest[leader] = min(sample.digest, smallest.get(leader, sample.digest))
@@ -128,7 +208,7 @@ def groups(dataset: Dataset) -> NDArray[np.int64]:
     return np.array([numbers[leader] for leader in leaders], dtype=np.int64)
 
 
-def _leaders(samples: tuple[Sample, ...]) -> list[int]:
+def _leaders(samples: tuple[Sample, ...], twins: tuple[tuple[str, str], ...]) -> list[int]:
     """For each sample the position of one that stands for its whole group (union-find with path halving)."""
     parent = list(range(len(samples)))
 
@@ -142,6 +222,10 @@ def _leaders(samples: tuple[Sample, ...]) -> list[int]:
     for position, sample in enumerate(samples):
         for bond in _bonds(sample):
             parent[find(position)] = find(first.setdefault(bond, position))
+    for one, other in twins:
+        ends = first.get(("digest", one)), first.get(("digest", other))
+        if ends[0] is not None and ends[1] is not None:
+            parent[find(ends[0])] = find(ends[1])
     return [find(position) for position in range(len(samples))]
 
 

@@ -1,0 +1,50 @@
+"""What a report shows besides numbers: where the pictures are, which are nearly the same, and maps of mistakes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from headstart.delivery.explain import explained
+from headstart.delivery.predictor import Predictor
+from headstart.errors import BackboneError
+from headstart.judging.report.writing import Extras
+from headstart.judging.saliency import overlay_webp
+from headstart.judging.trial import Trial
+from headstart.pictures.dataset import Dataset
+
+MISTAKES_SHOWN = 24
+
+
+def of_data(dataset: Dataset, place: Path) -> Extras:
+    """What can be shown of a data set alone; `place` is where the report's folder will stand."""
+    first_path: dict[str, str] = {}
+    for sample in dataset.samples:
+        first_path.setdefault(sample.digest, sample.path)
+    twins = [
+        (first_path[one], first_path[other])
+        for one, other in dataset.twins
+        if one in first_path and other in first_path
+    ]
+    return Extras(locate=lambda path: dataset.root / path, twins=twins, place=place)
+
+
+def of_trial(dataset: Dataset, trial: Trial, predictor: Predictor, place: Path) -> Extras:
+    """What can be shown of held-out pictures that `predictor` judged; maps of the worst mistakes among them.
+
+    There are none for a network that has no maps.
+    """
+    extras, rows = of_data(dataset, place), trial.evaluation.worst_mistakes(MISTAKES_SHOWN)
+    try:
+        return replace(extras, saliency=_maps(dataset, trial, rows, predictor))
+    except BackboneError:
+        return extras
+
+
+def _maps(dataset: Dataset, trial: Trial, rows: Sequence[int], predictor: Predictor) -> dict[str, bytes]:
+    said = [trial.predictions[row] for row in rows]
+    located = (replace(one, path=str(dataset.root / one.path)) for one in said)
+    maps = {}
+    for one, shown in zip(said, explained(predictor, located), strict=True):
+        if shown.picture is not None and shown.map is not None:
+            maps[one.path] = overlay_webp(shown.picture, shown.map)
+    return maps

@@ -1,0 +1,117 @@
+"""What a run folder says, read once: the one source of every number in the report."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headstart.errors import StorageError
+from headstart.judging.metrics import Interval
+
+Row = Mapping[str, str]
+Rows = tuple[Row, ...]
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """The files of a run folder: JSON as it stands, CSV as rows of text by column; what is absent is empty.
+
+    `metrics` is empty after `check`, and holds nothing but "test" after `evaluate`.
+    """
+
+    metrics: Json = field(default_factory=dict)
+    run: Json = field(default_factory=dict)
+    predictions: Rows = ()
+    suspects: Rows = ()
+    problems: Rows = ()
+    split: Rows = ()
+    points: Rows = ()
+    history: Rows = ()
+
+    @property
+    def test(self) -> Json:
+        """The evaluation on the held-out pictures; empty where nothing was judged."""
+        test: Json = self.metrics.get("test") or {}
+        return test if test.get("n") else {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in the order of the confusion matrix; those of split.csv where nothing was judged."""
+        if self.test:
+            return tuple(self.test["per_class"])
+        return tuple(sorted({row["class"] for row in self.split}))
+
+    @property
+    def mistakes(self) -> Rows:
+        """The wrongly predicted held-out pictures, the most confident mistake first."""
+        wrong = (row for row in self.predictions if not is_right(row))
+        return tuple(sorted(wrong, key=lambda row: -float(row["probability"])))
+
+    def problems_of(self, kind: str) -> Rows:
+        """The rows of problems.csv of one kind."""
+        return tuple(row for row in self.problems if row["kind"] == kind)
+
+    def suspects_of(self, kind: str) -> Rows:
+        """The rows of suspects.csv of one kind, the most suspect first."""
+        rows = (row for row in self.suspects if row["kind"] == kind)
+        return tuple(sorted(rows, key=lambda row: -float(row["score"] or 0)))
+
+
+def read_record(folder: Path) -> Record:
+    """Read the run folder `folder`; files that are not there are empty.
+
+    Raises:
+        StorageError: a file is there and cannot be understood; it is named.
+    """
+    return Record(
+        metrics=_read_json(folder / "metrics.json"),
+        run=_read_json(folder / "run.json"),
+        predictions=_read_csv(folder / "predictions.csv", "path label predicted probability correct"),
+        suspects=_read_csv(folder / "suspects.csv", "path kind score reason action label suggested"),
+        problems=_read_csv(folder / "problems.csv", "path kind detail action"),
+        split=_read_csv(folder / "split.csv", "path digest class"),
+        points=_read_csv(folder / "map.csv", "path part label x y"),
+        history=_read_csv(folder / "history.csv", "epoch"),
+    )
+
+
+def is_right(row: Row) -> bool:
+    """Whether a row of predictions.csv names the true class."""
+    return row["correct"] == "yes"
+
+
+def interval(value: Json | float | None) -> Interval | None:
+    """An interval of metrics.json; a bare number has ends that are NaN, and null gives None."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        if value.get("value") is None:
+            return None
+        low, high = value.get("low"), value.get("high")
+        return Interval(value["value"], math.nan if low is None else low, math.nan if high is None else high)
+    return Interval(float(value), math.nan, math.nan)
+
+
+def _read_json(path: Path) -> Json:
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        raise StorageError(f"{path} is damaged ({error}). Make it again, or remove it.") from error
+
+
+def _read_csv(path: Path, columns: str) -> Rows:
+    """The rows of a CSV file; `columns` that it does not have are empty."""
+    absent = dict.fromkeys(columns.split(), "")
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return tuple({**absent, **row} for row in csv.DictReader(file, restval=""))
+    except FileNotFoundError:
+        return ()
+    except (ValueError, csv.Error) as error:
+        raise StorageError(f"{path} is damaged ({error}). Make it again, or remove it.") from error
