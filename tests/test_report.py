@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from headstart.errors import StorageError
-from headstart.judging.report import atlas, charts, findings, mistakes, page, thumbnails, words
+from headstart.judging.report import atlas, charts, findings, mistakes, page, thumbnails, trust, words
 from headstart.judging.report.record import interval, read_record
 from headstart.judging.report.writing import Extras, write_report
 
@@ -321,6 +322,15 @@ def test_the_usual_promise_is_told_and_all_are_listed(made, tmp_path):
     assert "the true class 95\u202f% of the time" in text
     assert ">not kept<" in text
     assert all(f'<td class="figure">{words.exact(coverage)}</td>' in text for coverage in (0.8, 0.95, 0.99))
+
+
+def test_wishes_that_one_threshold_fulfils_are_told_once(made):
+    row = {"answered": sample_run.span(1.0, 40), "accuracy": sample_run.span(1.0, 40)}
+    wishes = [(0.9, 0.7), (0.95, 0.7), (0.98, 0.9), (0.99, None), (0.999, None)]
+    rows = [{"wanted": wanted, "threshold": threshold, **row} for wanted, threshold in wishes]
+    metrics = {**read_record(made[0]).metrics, "promises": {"abstain": rows}}
+    found = trust.find(replace(read_record(made[0]), metrics=metrics))
+    assert [(one.wanted, one.threshold) for one in found.abstentions] == [(0.95, 0.7), (0.98, 0.9), (0.99, None)]
 
 
 def noise(path, seed, side=400):

@@ -12,7 +12,7 @@ from headstart.pictures.dataset import Dataset
 from headstart.pictures.looks import PRINT_SIDE, Looks
 
 NEAREST = 6  # candidates of each picture by features, and as many by each hash
-HASH_BITS = 10  # of 64: hashes that differ in more are no candidates
+MOST_APART, HASH_BITS = 0.7, 10  # 1 - cosine of features, and bits of 64 in which hashes differ, of candidates at most
 LEAST_COARSE = 0.93  # correlation before the fine alignment
 DOUBTFUL, LEAST_DETAIL = 0.9, 0.95  # correlation after it: below the first certainly different
 LEAST_COSINE = 0.95  # of features: where both are this alike, no more is asked
@@ -44,10 +44,10 @@ def near_duplicates(looks: Looks, vectors: NDArray[np.float32]) -> NearPairs:
     prints (see `alignment`), and counts if their detail correlates by 0.95. In a set whose different pictures are
     hardly different, such as digits or trousers on black, more is asked, see `threshold`.
 
-    Measured on six sets of photos (4,348 pictures) to which changed copies of 70 pictures each were added, one kind at a time:
-    of copies at half the size, saved as JPEG of quality 30 to 60, a fifth darker or brighter, or mirrored 100 % were found, of
-    those cropped to 90 % of each side 99 %. All other pairs that were reported (50 among the originals, and copies of
-    those) were looked at, and none was wrong: 0 of about 3,000 reported, 0 of 2.9 million pairs. TODO
+    Measured on six sets of photos (4,348 pictures) to which changed copies of 70 pictures each were added, one kind at
+    a time (`bench/trust.py`): of copies at half the size, saved as JPEG of quality 30 to 60, a fifth darker or lighter,
+    or mirrored all were found, of those cropped to 90 % of each side 99 %. All other pairs that were reported (50 among
+    the originals, and copies of those) were looked at, none was wrong: 0 of about 3,000 reported, 0 of 2.9 million.
 
     Args:
         looks: of n pictures.
@@ -130,27 +130,18 @@ def candidates(prints: NDArray[np.uint8], units: NDArray[np.float32]) -> NDArray
     n = len(prints)
     hashes = perceptual_hashes(prints)
 
-    def cosines(block: slice) -> NDArray[Any]:
-        product: NDArray[np.float32] = units[block] @ units.T
-        return product
-
-    def agreements(block: slice, turned: np.uint64) -> NDArray[Any]:
-        return 64 - np.bitwise_count(hashes[block, None] ^ (hashes ^ turned))
-
     found = [np.empty(0, np.int64)]
     for block in _blocks(n):
-        for scores, least in (
-            (cosines(block), -1.0),
-            (agreements(block, np.uint64(0)), 64 - HASH_BITS),
-            (agreements(block, MIRROR), 64 - HASH_BITS),
-        ):
-            scores[np.arange(len(scores)), np.arange(block.start, block.stop)] = 0  # not itself
-            first, second = _nearest(scores, least, NEAREST)
-            first = first + block.start
+        itself = np.arange(block.stop - block.start), np.arange(block.start, block.stop)
+        apart = [1 - units[block] @ units.T]
+        apart += [np.bitwise_count(hashes[block, None] ^ turned) for turned in (hashes, hashes ^ MIRROR)]
+        for distances, most in zip(apart, (MOST_APART, HASH_BITS, HASH_BITS), strict=True):
+            distances[itself] = 64
+            first, second = _nearest(distances, most)
+            first += block.start
             found.append(np.minimum(first, second) * n + np.maximum(first, second))
     numbers = np.unique(np.concatenate(found))
-    pairs = np.stack(np.divmod(numbers, max(n, 1)), axis=1)
-    return np.asarray(pairs[pairs[:, 0] < pairs[:, 1]], dtype=np.int64)
+    return np.stack(np.divmod(numbers, max(n, 1)), axis=1)
 
 
 def perceptual_hashes(prints: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -174,16 +165,16 @@ MIRROR = np.uint64(0xAAAAAAAAAAAAAAAA)
 """The bits of a hash that mirroring turns: those of odd frequencies across."""
 
 
-def _nearest(scores: NDArray[Any], least: float, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and column of the `most` largest of each row of `scores` [b, n], as far as they are `least` or more."""
-    eligible = scores >= least
-    crowded = np.flatnonzero(eligible.sum(axis=1) > most)
+def _nearest(distances: NDArray[Any], most: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of the `NEAREST` smallest in each row of `distances` [b, n], as far as they are `most` or less."""
+    eligible = distances <= most
+    crowded = np.flatnonzero(np.count_nonzero(eligible, axis=1) > NEAREST)
     if len(crowded):
-        best = np.argpartition(scores[crowded], scores.shape[1] - most, axis=1)[:, -most:]
+        best = np.argpartition(distances[crowded], NEAREST, axis=1)[:, :NEAREST]
         eligible[crowded] = False
         eligible[crowded[:, None], best] = True
-    rows, columns = np.nonzero(eligible)
-    return rows, columns
+    row, column = np.nonzero(eligible)
+    return row.astype(np.int64), column.astype(np.int64)
 
 
 def _reduced(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -160,7 +160,14 @@ def _strangers(found: Json) -> str:
 
 
 def _abstentions(promises: Json) -> Iterator[Abstention]:
-    for row in promises.get("abstain") or ():
-        yield Abstention(
-            row["wanted"], row.get("threshold"), interval(row.get("answered")), interval(row.get("accuracy"))
-        )
+    """What abstaining gives; of several wishes that one threshold fulfils, the highest alone."""
+    rows = sorted(promises.get("abstain") or (), key=lambda row: -float(row["wanted"]))
+    told: dict[float | None, Abstention] = {}
+    for row in rows:
+        answered, accuracy = interval(row.get("answered")), interval(row.get("accuracy"))
+        one = Abstention(row["wanted"], row.get("threshold"), answered, accuracy)
+        if one.threshold is None:
+            told[None] = one  # the lowest that is out of reach
+        else:
+            told.setdefault(one.threshold, one)
+    yield from reversed(told.values())
