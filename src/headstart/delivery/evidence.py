@@ -7,12 +7,11 @@ from pathlib import Path
 from headstart.delivery.explain import explained
 from headstart.delivery.predictor import Predictor
 from headstart.errors import BackboneError
+from headstart.judging.report.mistakes import WORST
 from headstart.judging.report.writing import Extras
 from headstart.judging.saliency import overlay_webp
 from headstart.judging.trial import Trial
 from headstart.pictures.dataset import Dataset
-
-MISTAKES_SHOWN = 24
 
 
 def of_data(dataset: Dataset, place: Path) -> Extras:
@@ -33,7 +32,7 @@ def of_trial(dataset: Dataset, trial: Trial, predictor: Predictor, place: Path) 
 
     There are none for a network that has no maps.
     """
-    extras, rows = of_data(dataset, place), trial.evaluation.worst_mistakes(MISTAKES_SHOWN)
+    extras, rows = of_data(dataset, place), trial.evaluation.worst_mistakes(WORST)
     try:
         return replace(extras, saliency=_maps(dataset, trial, rows, predictor))
     except BackboneError:
