@@ -226,7 +226,7 @@ def evaluate(model: Path, data: Path, output: Path | None, allow_training_pictur
         predictor, data, allow_seen=allow_training_pictures, progress=progress.on_standard_error()
     )
     if output is not None:
-        extras = evidence.of_trial(measured.dataset, measured.trial, predictor, output)
+        extras = evidence.of_trial(measured.dataset, measured.trial, lambda: predictor, output)
         run_folder.write_measured(output, measured.trial, measured.promises, measured.dataset.problems, extras)
     _print(terminal.measured_lines(measured))
 

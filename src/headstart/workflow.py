@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,13 +129,18 @@ def _save(run: Run, clock: Clock) -> None:
     """Write the run folder with its report, and keep the cache within its bounds."""
     backbone = run.solved.classifier.backbone
     with clock.stage("maps"):
-        predictor = Predictor(run.solved.classifier, run.plan, run.plan.load(backbone))
-        extras = evidence.of_trial(run.examples.dataset, run.trial, predictor, run.folder)
+        load = partial(_predictor, run)
+        extras = evidence.of_trial(run.examples.dataset, run.trial, load, run.folder)
     with clock.stage("save"):
         pattern = artefact.check_pattern(backbone.preprocess)
         run_folder.write(run, embed_picture(pattern, backbone, run.plan), extras)
         prune()
         prune_oldest(cache_folder() / "pixels", KEPT_PIXELS_BYTES)
+
+
+def _predictor(run: Run) -> Predictor:
+    classifier = run.solved.classifier
+    return Predictor(classifier, run.plan, run.plan.load(classifier.backbone))
 
 
 def _paired(dataset: Dataset, features: Features) -> Dataset:

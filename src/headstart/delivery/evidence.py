@@ -1,6 +1,6 @@
 """What a report shows besides numbers: where the pictures are, which are nearly the same, and maps of mistakes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,14 +27,16 @@ def of_data(dataset: Dataset, place: Path) -> Extras:
     return Extras(locate=lambda path: dataset.root / path, twins=twins, place=place)
 
 
-def of_trial(dataset: Dataset, trial: Trial, predictor: Predictor, place: Path) -> Extras:
-    """What can be shown of held-out pictures that `predictor` judged; maps of the worst mistakes among them.
+def of_trial(dataset: Dataset, trial: Trial, load: Callable[[], Predictor], place: Path) -> Extras:
+    """What can be shown of held-out pictures that were judged; maps of the worst mistakes among them.
 
-    There are none for a network that has no maps.
+    What judged them is only loaded where there are mistakes. There are no maps for a network that has none.
     """
     extras, rows = of_data(dataset, place), trial.evaluation.worst_mistakes(WORST)
+    if not rows:
+        return extras
     try:
-        return replace(extras, saliency=_maps(dataset, trial, rows, predictor))
+        return replace(extras, saliency=_maps(dataset, trial, rows, load()))
     except BackboneError:
         return extras
 
