@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from PIL import Image
@@ -379,6 +380,7 @@ def test_an_interrupted_command_leaves_with_130(weights, data, tmp_path):
     code = f"import sys; sys.argv = ['headstart', *{words!r}]\n{slow}\n{run}"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "reading\n"
+    time.sleep(0.5)  # into the middle of it
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
