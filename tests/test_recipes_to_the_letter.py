@@ -68,11 +68,15 @@ def test_equals_the_plain_script(photos, tmp_path, recipe, reduce, changes):
 
     with (run / "history.csv").open(newline="") as opened:
         ours = list(csv.DictReader(opened))
-    one = 1.01 / (run / "split.csv").read_text().count(",test,")  # a picture that the decoders see differently
+    split = (run / "split.csv").read_text()
+    apart = {  # a picture on the edge: once the sums have drifted, and where the decoders see it differently
+        "train_accuracy": (1e-6, 1.01 / split.count(",train")),
+        "val_accuracy": (1.01 / split.count(",test"),) * EPOCHS,
+    }
     assert len(ours) == len(plain) == EPOCHS
     for epoch, (mine, theirs) in enumerate(zip(ours, plain, strict=True)):
         assert float(mine["lr"]) == pytest.approx(theirs["lr"])
         assert float(mine["train_loss"]) == pytest.approx(theirs["train_loss"], rel=TRAIN_TOLERANCE[epoch])
         assert float(mine["val_loss"]) == pytest.approx(theirs["val_loss"], rel=VAL_TOLERANCE[epoch])
-        for accuracy in ("train_accuracy", "val_accuracy"):
-            assert float(mine[accuracy]) == pytest.approx(theirs[accuracy], abs=1e-6 if accuracy[0] == "t" else one)
+        for accuracy, tolerance in apart.items():
+            assert float(mine[accuracy]) == pytest.approx(theirs[accuracy], abs=tolerance[epoch])

@@ -34,3 +34,11 @@ def main_first(device: str) -> Iterator[None]:
 
     with PartialState(cpu=device == "cpu", timeout=PATIENCE).main_process_first():
         yield
+
+
+def part() -> None:
+    """Let the processes that trained together part; nothing, where there is one."""
+    if count() > 1:
+        from accelerate import PartialState
+
+        PartialState().destroy_process_group()

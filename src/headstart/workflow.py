@@ -122,6 +122,7 @@ def train(
     )
     if processes.is_main():
         _save(outcome, clock)
+    processes.part()
     return run_folder.settled(outcome)
 
 

@@ -118,7 +118,8 @@ def finetune(solved: Solved, examples: Examples, job: Job, progress: Progress = 
     graduate = _graduate(training, pupil, job, backbone, progress)
     problems = {**problems, **training.problems}
     result = _finish(solved, examples, graduate, job, progress)
-    accelerator.end_training()  # trackers are closed, and processes that train together part
+    for tracker in accelerator.trackers:
+        tracker.finish()
     outcome = Tuned(*result, tuple(training.history), tuple(problems.values()), facts)
     return _guarded(outcome, solved, examples, recipe)
 

@@ -12,7 +12,7 @@ from headstart.pictures.dataset import Dataset
 from headstart.pictures.looks import PRINT_SIDE, Looks
 
 NEAREST = 6  # candidates of each picture by features, and as many by each hash
-MOST_APART, HASH_BITS = 0.7, 10  # 1 - cosine of features, and bits of 64 in which hashes differ, of candidates at most
+LEAST_RELATED, HASH_BITS = 0.3, 10  # cosine of candidates' features at least, and bits of 64 that differ at most
 LEAST_COARSE = 0.93  # correlation before the fine alignment
 DOUBTFUL, LEAST_DETAIL = 0.9, 0.95  # correlation after it: below the first certainly different
 LEAST_COSINE = 0.95  # of features: where both are this alike, no more is asked
@@ -133,9 +133,9 @@ def candidates(prints: NDArray[np.uint8], units: NDArray[np.float32]) -> NDArray
     found = [np.empty(0, np.int64)]
     for block in _blocks(n):
         itself = np.arange(block.stop - block.start), np.arange(block.start, block.stop)
-        apart = [1 - units[block] @ units.T]
+        apart = [np.negative(cosines := units[block] @ units.T, out=cosines)]
         apart += [np.bitwise_count(hashes[block, None] ^ turned) for turned in (hashes, hashes ^ MIRROR)]
-        for distances, most in zip(apart, (MOST_APART, HASH_BITS, HASH_BITS), strict=True):
+        for distances, most in zip(apart, (-LEAST_RELATED, HASH_BITS, HASH_BITS), strict=True):
             distances[itself] = 64
             first, second = _nearest(distances, most)
             first += block.start
