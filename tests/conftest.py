@@ -1,6 +1,7 @@
 """What all tests share: a cache folder of their own, and the development photo sets where there are any."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,25 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "headstart-cache"
     monkeypatch.setenv("HEADSTART_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that holds the default backbone, converted: some twenty seconds, spent once."""
+    from headstart.features.backbones import load_backbone
+
+    folder = tmp_path_factory.mktemp("converted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADSTART_CACHE", str(folder))
+        load_backbone()
+    return folder
+
+
+@pytest.fixture
+def warm_cache(converted: Path, cache: Path) -> Path:
+    """The test's own cache folder, with the default backbone in it."""
+    shutil.copytree(converted, cache)
+    return cache
 
 
 @pytest.fixture

@@ -12,16 +12,10 @@ import headstart
 pytestmark = [pytest.mark.photos, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def shared_cache(tmp_path_factory):
-    """One cache for all of these tests: the backbone is converted once."""
-    return tmp_path_factory.mktemp("photos-cache")
-
-
 @pytest.fixture
-def train(photos, shared_cache, tmp_path, monkeypatch):
+def train(photos, converted, tmp_path, monkeypatch):
     """Train on the photo set of that name."""
-    monkeypatch.setenv("HEADSTART_CACHE", str(shared_cache))
+    monkeypatch.setenv("HEADSTART_CACHE", str(converted))
     return lambda name: headstart.train(photos / name, tmp_path / name)
 
 

@@ -9,7 +9,6 @@ from PIL import Image
 from headstart import cli, workflow
 from headstart.delivery import preview
 from headstart.errors import DataError, StorageError, UsageError
-from headstart.features.backbones import load_backbone
 from headstart.learning.augment import policy_steps
 from headstart.pictures.dataset import Dataset, Sample
 from headstart.pictures.scan import scan
@@ -115,7 +114,7 @@ def test_the_road(data, tmp_path):
     assert (tmp_path / "sheet.png").is_file()
 
 
-def test_the_command_draws_and_advises(check, tmp_path):
+def test_the_command_draws_and_advises(check, tmp_path, warm_cache):
     status, out, err = check("--preview-augmentation", "new/sheet.png", "--augmentation", "trivial")
     assert status == 0
     assert "rror" not in err
@@ -135,8 +134,7 @@ def test_mistakes_are_answered_before_any_picture_is_read(check, tmp_path):
     assert not (tmp_path / "sheet.png").exists()
 
 
-def test_checking_alone_loads_no_torch_once_the_backbone_is_converted(data):
-    load_backbone()
+def test_checking_alone_loads_no_torch_once_the_backbone_is_converted(data, warm_cache):
     code = (
         f"import sys; sys.argv = ['headstart', 'check', {str(data)!r}]\nfrom headstart.cli import main\n"
         "try: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
