@@ -41,7 +41,7 @@ class Moment:
 
 
 def plant(clean: Run, folder: Path, seed: int) -> tuple[Path, dict[str, str]]:
-    """A manifest of the clean run's pictures with a tenth of the training labels changed; the truth of those, by digest."""
+    """A manifest of the clean run's pictures, a tenth of the training labels changed; by digest the truth of those."""
     chance = np.random.default_rng([seed, *b"noise"])
     dataset, parts = clean.examples.dataset, clean.examples.split.parts
     train = sorted({sample.digest for sample, part in zip(dataset.samples, parts, strict=True) if part != TEST})
@@ -119,8 +119,8 @@ def measure(data: Path, folder: Path, seed: int) -> tuple[str, list[list[str]]]:
     text = (
         f"{data.name}: {len(changed)} of {len(truth) - len(clean.examples.split.test)} training labels changed. Clean "
         f"{goal} on {len(clean.examples.split.test)} held-out pictures; noisy {moments[0].accuracy}; after all "
-        f"{last.looked} suspects {last.accuracy}, {last.corrected} labels corrected, {last.wrong} still wrong. Inside the "
-        f"clean interval from n = {inside} on, at the clean accuracy from n = {level} on. `headstart train RUN` "
+        f"{last.looked} suspects {last.accuracy}, {last.corrected} labels corrected, {last.wrong} still wrong. Inside "
+        f"the clean interval from n = {inside} on, at the clean accuracy from n = {level} on. `headstart train RUN` "
         f"afterwards: {saved}."
     )
     print(text, flush=True)
@@ -146,7 +146,16 @@ def main() -> None:
             text, of_set = measure(data, Path(folder), given.seed)
             texts.append(text)
             rows += of_set
-    header = ["data", "looked at", "corrected", "still wrong", "suspects left", "accuracy", "in interval", "train again, s"]
+    header = [
+        "data",
+        "looked at",
+        "corrected",
+        "still wrong",
+        "suspects left",
+        "accuracy",
+        "in interval",
+        "train again, s",
+    ]
     command = f"`python bench/review.py {' '.join(given.data)}`: {machine()}."
     kept = [row for place, row in enumerate(rows) if place < 4 or place % 3 == 0 or row[0] != rows[place - 1][0]]
     record("Review", f"{command}\n\n" + "\n\n".join(texts) + "\n\n" + table(header, kept))

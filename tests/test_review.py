@@ -33,7 +33,7 @@ def misplaced(data):
 
 
 @pytest.fixture
-def run(data, misplaced, tmp_path, weights):
+def run(data, tmp_path, weights, misplaced):  # noqa: ARG001 - the wrong labels are there first
     return trained(data, tmp_path / "runs" / "photos", weights).folder
 
 
@@ -200,7 +200,7 @@ def test_a_held_out_picture_can_be_relabelled(run):
         assert desk.trained.labels[digest] == other
 
 
-def test_adding_renaming_and_merging_classes_embeds_nothing(run, data, misplaced, monkeypatch):
+def test_adding_renaming_and_merging_classes_embeds_nothing(run, monkeypatch):
     with desk_of(run) as desk:
         monkeypatch.setattr(Store, "put", lambda *_: pytest.fail("a picture was embedded"))
         desk.change_classes("add", "green")
@@ -263,7 +263,12 @@ def test_what_cannot_be_decided(run, wish, error):
 
 def test_classes_that_cannot_be_changed_so(run):
     with desk_of(run) as desk:
-        for wish in (("add", "blue"), ("rename", "amber", "blue"), ("merge", "amber", "puce"), ("rename", "amber", "amber")):
+        for wish in (
+            ("add", "blue"),
+            ("rename", "amber", "blue"),
+            ("merge", "amber", "puce"),
+            ("rename", "amber", "amber"),
+        ):
             with pytest.raises(UsageError):
                 desk.change_classes(*wish)
         with pytest.raises(UnknownError):

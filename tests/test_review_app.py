@@ -98,12 +98,14 @@ def test_only_pictures_of_the_desk_are_shown(client, kind, name):
     assert b"root:" not in answer.content
 
 
-@pytest.mark.parametrize("path", ["/../app.py", "/%2e%2e/app.py", "/page/../../app.py", "/undo.py.txt", "/docs", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/../app.py", "/%2e%2e/app.py", "/page/../../app.py", "/undo.py.txt", "/docs", "/openapi.json"]
+)
 def test_no_other_file_is_served(client, path):
     assert client.get(path).status_code == 404
 
 
-def test_what_changes_something_needs_the_token(client, run):
+def test_what_changes_something_needs_the_token(client):
     for path in ("/api/decide", "/api/undo", "/api/redo", "/api/train", "/api/save", "/api/classes"):
         for token in ("", "wrong", TOKEN + "x", "é"):
             answer = client.post(path, json={}, headers={gate.TOKEN: token.encode("latin-1")})
@@ -194,7 +196,10 @@ def test_queries_have_bounds(client, query):
 
 
 def test_bodies_have_bounds(client):
-    assert client.post("/api/undo", content=b"x" * 2_000_000, headers={"content-type": "application/json"}).status_code == 413
+    assert (
+        client.post("/api/undo", content=b"x" * 2_000_000, headers={"content-type": "application/json"}).status_code
+        == 413
+    )
 
     def slowly():
         for _ in range(300):

@@ -1,4 +1,4 @@
-"""`headstart review` on the command line: the plan carried out on the files, taken back, interrupted; manifest and log."""
+"""`headstart review` on the command line: files moved as decided, taken back, interrupted; manifest and log."""
 
 import os
 import signal
@@ -72,7 +72,8 @@ def labels(data):
     return {sample.path: sample.label for sample in scan(data).samples}
 
 
-def test_nothing_is_moved_without_a_yes(headstart, run, data, decided, monkeypatch):
+@pytest.mark.usefixtures("decided")
+def test_nothing_is_moved_without_a_yes(headstart, run, data, monkeypatch):
     before = snapshot(data.parent)
     monkeypatch.setattr("click.confirm", lambda *_: False)
     status, out, _ = headstart("review", run, "--apply")
@@ -82,7 +83,8 @@ def test_nothing_is_moved_without_a_yes(headstart, run, data, decided, monkeypat
     assert snapshot(data.parent) == before
 
 
-def test_files_go_where_they_belong(headstart, run, data, decided, tmp_path):
+@pytest.mark.usefixtures("decided")
+def test_files_go_where_they_belong(headstart, run, data, tmp_path):
     new_before = snapshot(tmp_path / "new")
     status, out, _ = headstart("review", run, "--apply", "--yes")
     assert status == 0
@@ -116,7 +118,8 @@ def test_the_script_puts_everything_back(headstart, run, data, decided, tmp_path
     journal.close()
 
 
-def test_training_before_and_after_is_the_same(headstart, run, data, decided):
+@pytest.mark.usefixtures("decided")
+def test_training_before_and_after_is_the_same(headstart, run):
     before = workflow.train(run)
     headstart("review", run, "--apply", "--yes")
     after = workflow.train(run)
@@ -136,7 +139,8 @@ def test_what_was_decided_meanwhile_still_holds(run, data, decided):
     journal.close()
 
 
-def test_nothing_is_overwritten(run, data, decided):
+@pytest.mark.usefixtures("decided")
+def test_nothing_is_overwritten(run, data):
     plan = moving.plan(run)
     target = data / "blue" / "from blue 00.png"
     target.write_bytes(b"somebody else's")
@@ -152,7 +156,8 @@ class StopError(Exception):
 
 @pytest.mark.parametrize("steps", range(1, 12, 2))
 @pytest.mark.parametrize("way", ["on", "back"])
-def test_an_interrupted_plan_goes_on_or_back(run, data, decided, tmp_path, monkeypatch, steps, way):
+@pytest.mark.usefixtures("decided")
+def test_an_interrupted_plan_goes_on_or_back(run, data, tmp_path, monkeypatch, steps, way):
     before = snapshot(data)
     whole = moving.plan(run)
     calls = 0
@@ -190,7 +195,8 @@ def test_an_interrupted_plan_goes_on_or_back(run, data, decided, tmp_path, monke
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links")
-def test_links_are_not_moved(run, data, tmp_path, decided):
+@pytest.mark.usefixtures("decided")
+def test_links_are_not_moved(run, data, tmp_path):
     tiny.draw(tmp_path / "elsewhere.png", tiny.HUES["amber"], 4242)
     (data / "amber" / "link.png").symlink_to(tmp_path / "elsewhere.png")
     with pytest.raises(UsageError, match="link"):
@@ -225,7 +231,8 @@ def test_the_parts_stay(tmp_path, weights):
     assert (data / "train" / "blue" / "00 2.png").is_file()
 
 
-def test_the_log(headstart, run, decided):
+@pytest.mark.usefixtures("decided")
+def test_the_log(headstart, run):
     status, out, _ = headstart("review", run, "--log")
     assert status == 0
     lines = out.splitlines()
@@ -242,7 +249,8 @@ def test_the_command_says_what_is_wrong(headstart, run, tmp_path):
     assert headstart("review", run, "--log")[1].startswith("nothing was decided")
 
 
-def test_train_on_a_run_takes_no_other_options(headstart, run, decided):
+@pytest.mark.usefixtures("decided")
+def test_train_on_a_run_takes_no_other_options(headstart, run):
     status, _, err = headstart("train", run, "--seed", "3")
     assert status == 2
     assert "--seed" in err
@@ -251,7 +259,8 @@ def test_train_on_a_run_takes_no_other_options(headstart, run, decided):
     assert "review: 5 decisions applied (4 relabelled, 1 excluded, 1 added, 1 class renamed)" in out
 
 
-def test_evaluate_says_that_it_applied_them(headstart, run, data, decided):
+@pytest.mark.usefixtures("decided")
+def test_evaluate_says_that_it_applied_them(headstart, run, data):
     headstart("train", run)
     status, out, _ = headstart("evaluate", run, data, "--allow-training-pictures")
     assert status == 0
@@ -259,7 +268,7 @@ def test_evaluate_says_that_it_applied_them(headstart, run, data, decided):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_the_desk_starts_and_stops(run, cache):
+def test_the_desk_starts_and_stops(run):
     import httpx
 
     command = [sys.executable, "-m", "headstart", "review", str(run), "--port", "0"]

@@ -221,10 +221,10 @@ def test_the_token_is_asked_for(chromium, tiny_run):
         assert violations(page) == []
         page.keyboard.press("Escape")
         assert dialog.is_visible()
-        page.get_by_label("Token").fill("guess")
+        page.get_by_role("textbox", name="Token").fill("guess")
         page.keyboard.press("Enter")
         page.get_by_text("That was not the token.").wait_for()
-        page.get_by_label("Token").fill("open sesame")
+        page.get_by_role("textbox", name="Token").fill("open sesame")
         page.keyboard.press("Enter")
         drop(page, **{"one.png": picture()})
         answered(page, 1)

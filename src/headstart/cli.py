@@ -221,9 +221,7 @@ def evaluate(model: Path, data: Path, output: Path | None, allow_training_pictur
     predictor = artefact.load(model, **engine)
     reviewed = run_folder.reviewed_of_model(model)
     shown = progress.on_standard_error()
-    measured = workflow.measure(
-        predictor, data, allow_seen=allow_training_pictures, reviewed=reviewed, progress=shown
-    )
+    measured = workflow.measure(predictor, data, allow_seen=allow_training_pictures, reviewed=reviewed, progress=shown)
     if output is not None:
         extras = evidence.of_trial(measured.dataset, measured.trial, lambda: predictor, output)
         run_folder.write_measured(output, measured.trial, measured.promises, measured.dataset.problems, extras)

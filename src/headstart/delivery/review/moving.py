@@ -1,8 +1,8 @@
 """The decisions carried out on the files, once a person has seen the plan: the only place where pictures are moved.
 
-Relabelled pictures go into the folder of their class, excluded ones into a folder `NAME excluded` beside the data; added
-ones are copied in. Nothing is overwritten: where a name is taken, a number is added. Before the first file moves, the
-plan is on the disk as a script that puts everything back; when all is done, that is in the journal. A plan that was
+Relabelled pictures go into the folder of their class, excluded ones into a folder `NAME excluded` beside the data,
+added ones are copied in. Nothing is overwritten: where a name is taken, a number is added. Before the first file moves,
+the plan is on the disk as a script that puts everything back; when all is done, that is in the journal. A plan that was
 interrupted is carried out to its end by the next `--apply`, or taken back by its script.
 """
 
@@ -220,7 +220,7 @@ def _write(plan: Plan) -> None:
 
 def _as_python(value: object) -> str:
     if isinstance(value, list):
-        return "[" + "".join(f"\n    {ascii(one)}," for one in value) + "\n]"
+        return "[" + "".join(f"\n    {one!a}," for one in value) + "\n]"
     return json.dumps(value)
 
 

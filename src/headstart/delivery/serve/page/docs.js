@@ -5,11 +5,11 @@ import { make } from "./drawing.js";
 
 const code = (text) => make("code", {}, text);
 
-function table(caption, header, rows) {
+function table(of, caption, header, rows) {
   const cells = (row) => row.map((cell, index) => (index ? make("td", {}, cell) : make("th", { scope: "row" }, cell)));
   const head = make("thead", {}, make("tr", {}, ...header.map((one) => make("th", { scope: "col" }, one))));
   const body = make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells(row))));
-  return make("div", { class: "table", tabindex: "0", role: "region", "aria-label": caption }, make("table", {}, make("caption", {}, caption), head, body));
+  return make("div", { class: "table", tabindex: "0", role: "region", "aria-label": `${of}: ${caption}` }, make("table", {}, make("caption", {}, caption), head, body));
 }
 
 function values(schema) {
@@ -25,18 +25,19 @@ function fields(schema, prefix = "") {
 }
 
 function path(url, method, described) {
+  const of = `${method.toUpperCase()} ${url}`;
   const place = make("section", { class: "card path" }, make("h2", {}, make("span", { class: "method" }, method.toUpperCase()), ` ${url}`));
   place.append(make("p", {}, described.description ?? described.summary ?? ""));
   if (described.parameters?.length) {
     const rows = described.parameters.map((one) => [code(one.name), values(one.schema), one.description ?? ""]);
-    place.append(table("Parameters", ["Name", "Values", "Meaning"], rows));
+    place.append(table(of, "Parameters", ["Name", "Values", "Meaning"], rows));
   }
   const body = described.requestBody;
-  if (body) place.append(table(`Body: ${body.description}`, ["Type"], Object.keys(body.content).map((one) => [code(one)])));
+  if (body) place.append(table(of, `Body: ${body.description}`, ["Type"], Object.keys(body.content).map((one) => [code(one)])));
   const good = described.responses["200"].content?.["application/json"]?.schema;
   const rows = good ? fields(good) : [];
-  if (rows.length) place.append(table("What comes back", ["Field", "Type", "Meaning"], rows));
-  place.append(table("Statuses", ["Status", "Meaning"], Object.entries(described.responses).map(([status, one]) => [status, one.description])));
+  if (rows.length) place.append(table(of, "What comes back", ["Field", "Type", "Meaning"], rows));
+  place.append(table(of, "Statuses", ["Status", "Meaning"], Object.entries(described.responses).map(([status, one]) => [status, one.description])));
   return place;
 }
 
