@@ -219,7 +219,8 @@ def test_evaluate_names_classes_that_the_model_does_not_know(train, headstart, d
     assert "green" in err
 
 
-def test_check_says_what_is_there(headstart, data, tmp_path, warm_cache):
+@pytest.mark.usefixtures("warm_cache")
+def test_check_says_what_is_there(headstart, data, tmp_path):
     (data / "amber" / "bad.png").write_bytes(b"")
     status, out, _ = headstart("check", data, "-o", "report")
     assert status == 0
@@ -228,7 +229,8 @@ def test_check_says_what_is_there(headstart, data, tmp_path, warm_cache):
     assert [row["kind"] for row in rows(tmp_path / "report" / "problems.csv")] == ["unreadable"]
 
 
-def test_check_says_why_it_cannot_be_trained_on(headstart, data, warm_cache):
+@pytest.mark.usefixtures("warm_cache")
+def test_check_says_why_it_cannot_be_trained_on(headstart, data):
     shutil.rmtree(data / "blue")
     status, out, err = headstart("check", data)
     assert status == 1

@@ -44,7 +44,6 @@ def some_of(data, folder):
     return folder
 
 
-@pytest.mark.epochs
 @pytest.mark.slow
 @pytest.mark.photos
 @pytest.mark.parametrize(("recipe", "reduce", "changes"), CASES)
