@@ -30,7 +30,7 @@ weights = "none"
 epochs = {epochs}
 batch = 8
 """
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_worse_pictures")]
 
 
 @pytest.fixture(scope="module")
