@@ -312,9 +312,10 @@ def compare(paths: tuple[Path, ...], output: Path | None, **chosen: Any) -> None
     each --tune and --recipe, all on the same split. Candidates that are there already are not trained again.
     """
     from headstart import terminal
-    from headstart.delivery import comparing
+    from headstart.delivery import comparing, run_folder
 
     if len(paths) == 1:
+        output = output or run_folder.default(paths[0], "-compare")
         compared = _train_candidates(paths[0], output, **chosen)
     else:
         _refuse_options_of_data()
@@ -324,7 +325,7 @@ def compare(paths: tuple[Path, ...], output: Path | None, **chosen: Any) -> None
         compared = comparing.compare_runs(runs)
         if output is not None:
             comparing.write(output, compared)
-    _print(terminal.compare_lines(compared))
+    _print(terminal.compare_lines(compared, None if output is None else output / comparing.PAGE))
     if compared.failures:
         count = len(compared.failures) + len(compared.runs)
         raise HeadstartError(f"{len(compared.failures)} of {count} candidates failed: {', '.join(compared.failures)}.")

@@ -251,10 +251,12 @@ def _power_law(sizes: FloatArray, errors: FloatArray, deviations: FloatArray, ah
 def _verdict(now: Point, twice: Point, gains: FloatArray) -> str:
     """What twice as many pictures would bring, in words; `gains` [RESAMPLES] in accuracy."""
     assert len(gains) == RESAMPLES
-    value, coming = f"{now.accuracy.value:.3f}", twice.accuracy
+    value, coming = f"{now.accuracy.value * 100:.1f}", twice.accuracy
+    ends = f"{coming.low * 100:.1f} to {coming.high * 100:.1f} %"
+    change = f"from {value} to {coming.value * 100:.1f} % ({ends})"
     if (gains >= WORTH_IT).mean() >= SURE:
-        return f"twice as many pictures would probably bring {value} to {coming}"
+        return f"twice as many pictures would probably bring the accuracy {change}"
     if (gains < HARDLY).mean() >= SURE:
-        return f"twice as many pictures would hardly help: {value} would become {coming}"
-    ends = f"between {coming.low:.3f} and {coming.high:.3f}"
-    return f"what twice as many pictures would bring cannot be told from {now.n:,} pictures: {value} may become {ends}"
+        return f"twice as many pictures would hardly help: the accuracy would go {change}"
+    unknown = f"what twice as many pictures would bring cannot be told from {now.n:,} pictures"
+    return f"{unknown}: an accuracy of {value} % may become {ends}"
