@@ -202,7 +202,9 @@ def test_evaluate_refuses_pictures_that_were_learnt_from(train, headstart, data,
     status, out, _ = headstart("evaluate", "runs/photos", data, "--allow-training-pictures", "-o", "again")
     assert status == 0
     assert "WARNING" in out
-    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["test"]["n"] == 40
+    metrics = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert (metrics["test"]["n"], metrics["seen"], metrics["data"]) == (40, 32, str(data))
+    assert "it learnt from 32 of these 40" in (tmp_path / "again" / "report.html").read_text("utf-8")
     fresh = tiny.class_folders(tmp_path / "fresh", each=3, classes=("blue", "amber"))
     for index, path in enumerate(sorted(fresh.rglob("*.png"))):
         tiny.draw(path, tiny.HUES[path.parent.name], 50_000 + index)

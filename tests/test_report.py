@@ -203,6 +203,11 @@ def test_what_evaluate_writes_is_enough(made, tmp_path):
         del test[key]
     (folder / "metrics.json").write_text(json.dumps({"format": 1, "test": test}), "utf-8")
     assert sections(write_report(folder, made[1]).read_text("utf-8")) == ["verdict", "mistakes", "data"]
+    assert "expect" in said(write_report(folder, made[1]).read_text("utf-8"))
+    (folder / "metrics.json").write_text(json.dumps({"format": 1, "seen": 3, "test": test}), "utf-8")
+    text = said(write_report(folder, made[1]).read_text("utf-8"))
+    assert "says nothing about new ones" in text
+    assert "expect" not in text
 
 
 def test_what_check_writes_is_enough(made, tmp_path):

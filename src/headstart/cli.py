@@ -227,7 +227,8 @@ def evaluate(model: Path, data: Path, output: Path | None, allow_training_pictur
     )
     if output is not None:
         extras = evidence.of_trial(measured.dataset, measured.trial, lambda: predictor, output)
-        run_folder.write_measured(output, measured.trial, measured.promises, measured.dataset.problems, extras)
+        found = measured.trial, measured.promises, measured.dataset
+        run_folder.write_measured(output, *found, extras, seen=measured.seen)
     _print(terminal.measured_lines(measured))
 
 

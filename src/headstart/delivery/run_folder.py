@@ -246,14 +246,19 @@ def settled(run: Run) -> Run:
     return replace(run, solved=replace(run.solved, classifier=replace(classifier, backbone=backbone)))
 
 
-def write_measured(folder: Path, trial: Trial, promises: Promises, problems: Iterable[Problem], extras: Extras) -> None:
-    """Write what `evaluate` found into `folder`: metrics.json, predictions.csv, problems.csv, report.html."""
+def write_measured(
+    folder: Path, trial: Trial, promises: Promises, dataset: Dataset, extras: Extras, *, seen: int = 0
+) -> None:
+    """Write what `evaluate` found into `folder`: metrics.json, predictions.csv, problems.csv, report.html.
+
+    `seen`: how many of the pictures the model learnt from.
+    """
     with clear_storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        measured = {"test": trial.evaluation.to_json(), "promises": promises.to_json()}
-        write_json(folder / METRICS, {"format": FORMAT, **measured})
+        measured = {"seen": seen, "test": trial.evaluation.to_json(), "promises": promises.to_json()}
+        write_json(folder / METRICS, {"format": FORMAT, **_data(dataset), **measured})
         write_csv(folder / PREDICTIONS, prediction_rows(trial))
-        write_csv(folder / PROBLEMS, problem_rows(problems))
+        write_csv(folder / PROBLEMS, problem_rows(dataset.problems))
         write_report(folder, extras)
 
 

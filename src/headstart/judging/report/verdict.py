@@ -83,7 +83,9 @@ def _is_own_test(record: Record) -> bool:
 
 def _sentences(record: Record, accuracy: Interval) -> Iterator[str]:
     spread = accuracy.high - accuracy.low
-    if not math.isnan(spread):
+    if record.metrics.get("seen"):
+        yield "What it answers on pictures that it learnt from says nothing about new ones."
+    elif not math.isnan(spread):
         pictures = words.many(record.test["n"], "held-out picture" if _is_own_test(record) else "picture")
         pin, are = ("pins", "is") if record.test["n"] == 1 else ("pin", "are")
         sure = f"{pin} it down well" if spread <= NARROW else f"{pin} it down roughly"
@@ -155,6 +157,8 @@ def _chips(record: Record, accuracy: Interval) -> Iterator[Chip]:
 
 
 def _chips_of_size(record: Record) -> Iterator[Chip]:
+    if seen := record.metrics.get("seen"):
+        yield Chip(f"it learnt from {seen:,} of these {record.test['n']:,}", "bad", "So it may know them by heart.")
     if (n := record.test["n"]) < FEW_PICTURES:
         yield Chip(
             f"only {words.many(n, 'test picture')}", "warn", "The fewer there are, the wider every interval.", "verdict"
