@@ -378,15 +378,16 @@ def test_an_unwritable_place_is_found_before_any_work(train, data, tmp_path):
 
 def test_an_interrupted_command_leaves_with_130(weights, data, tmp_path):
     words = ["train", str(data), "--backbone", "tiny", "--weights", str(weights), "-o", str(tmp_path / "run")]
-    slow = "import headstart.features.extract as e, time\nold = e.read\n"
-    slow += "def read(p): print('reading', flush=True); time.sleep(0.2); return old(p)"
+    slow = "import headstart.features.extract as e, os, time\nold = e.read\n"
+    slow += "def read(p): os.write(1, b'reading\\n'); time.sleep(0.2); return old(p)"
     run = "e.read = read\nfrom headstart.cli import main; main()"
     code = f"import sys; sys.argv = ['headstart', *{words!r}]\n{slow}\n{run}"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "reading\n"
-    time.sleep(0.5)  # into the middle of it
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        assert process.stdout.readline() == "reading\n"
+        time.sleep(0.5)  # into the middle of it
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
