@@ -381,7 +381,8 @@ def test_an_interrupted_command_leaves_with_130(weights, data, tmp_path):
     slow = "import headstart.features.extract as e, os, time\nold = e.read\n"
     slow += "def read(p): os.write(1, b'reading\\n'); time.sleep(0.2); return old(p)"
     run = "e.read = read\nfrom headstart.cli import main; main()"
-    code = f"import sys; sys.argv = ['headstart', *{words!r}]\n{slow}\n{run}"
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` has it ignored
+    code = f"import sys; sys.argv = ['headstart', *{words!r}]\n{heard}\n{slow}\n{run}"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
         assert process.stdout.readline() == "reading\n"
