@@ -64,7 +64,9 @@ def run_plain(data: Path, split: Path, args: argparse.Namespace) -> list[list[st
     for epoch in dict.fromkeys((accuracies.index(max(accuracies)), len(accuracies) - 1)):
         interval = wilson(accuracies[epoch], n)
         minutes = f"{seconds[epoch] / 60:.1f}"
-        rows.append([data.name, f"plain loop, {epoch + 1} epochs", str(interval), str(n), minutes, each, ""])
+        rows.append(
+            [data.name, f"plain loop, {epoch + 1} epoch{'s' * (epoch > 0)}", str(interval), str(n), minutes, each, ""]
+        )
     return rows
 
 

@@ -157,9 +157,8 @@ def main() -> None:
     if options.classic_epochs:
         loop = classic(options.data, options.classic_epochs)
         ratio = loop["process"] / statistics.median(whole["train, no features stored"])
-        text += (
-            f"\nThe classic loop, {options.classic_epochs} epochs, frozen, same weights: {loop['process']:.0f} s as a "
-        )
+        epochs = f"{options.classic_epochs} epoch{'s' * (options.classic_epochs > 1)}"
+        text += f"\nThe classic loop, {epochs}, frozen, same weights: {loop['process']:.0f} s as a "
         text += f"whole process, accuracy after its last epoch {loop['val_accuracy']:.3f}. "
         text += f"headstart is **{ratio:.0f} times** faster.\n"
     record(f"Speed: {options.data.name}", text)

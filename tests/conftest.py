@@ -2,9 +2,12 @@
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from headstart.judging import assessment
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +51,12 @@ def warm_cache(converted: Path, cache: Path) -> Path:
     """The test's own cache folder, with the default backbone in it."""
     shutil.copytree(converted, cache)
     return cache
+
+
+@pytest.fixture
+def few_worse_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training tries worse versions of eight pictures only: eight times as many is most of a small training."""
+    monkeypatch.setattr(assessment, "robustness", partial(assessment.robustness, budget=8))
 
 
 @pytest.fixture

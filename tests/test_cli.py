@@ -202,7 +202,9 @@ def test_evaluate_refuses_pictures_that_were_learnt_from(train, headstart, data,
     status, out, _ = headstart("evaluate", "runs/photos", data, "--allow-training-pictures", "-o", "again")
     assert status == 0
     assert "WARNING" in out
-    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["test"]["n"] == 40
+    metrics = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert (metrics["test"]["n"], metrics["seen"], metrics["data"]) == (40, 32, str(data))
+    assert "it learnt from 32 of these 40" in (tmp_path / "again" / "report.html").read_text("utf-8")
     fresh = tiny.class_folders(tmp_path / "fresh", each=3, classes=("blue", "amber"))
     for index, path in enumerate(sorted(fresh.rglob("*.png"))):
         tiny.draw(path, tiny.HUES[path.parent.name], 50_000 + index)
@@ -219,7 +221,8 @@ def test_evaluate_names_classes_that_the_model_does_not_know(train, headstart, d
     assert "green" in err
 
 
-def test_check_says_what_is_there(headstart, data, tmp_path, warm_cache):
+@pytest.mark.usefixtures("warm_cache")
+def test_check_says_what_is_there(headstart, data, tmp_path):
     (data / "amber" / "bad.png").write_bytes(b"")
     status, out, _ = headstart("check", data, "-o", "report")
     assert status == 0
@@ -228,7 +231,8 @@ def test_check_says_what_is_there(headstart, data, tmp_path, warm_cache):
     assert [row["kind"] for row in rows(tmp_path / "report" / "problems.csv")] == ["unreadable"]
 
 
-def test_check_says_why_it_cannot_be_trained_on(headstart, data, warm_cache):
+@pytest.mark.usefixtures("warm_cache")
+def test_check_says_why_it_cannot_be_trained_on(headstart, data):
     shutil.rmtree(data / "blue")
     status, out, err = headstart("check", data)
     assert status == 1
@@ -374,15 +378,17 @@ def test_an_unwritable_place_is_found_before_any_work(train, data, tmp_path):
 
 def test_an_interrupted_command_leaves_with_130(weights, data, tmp_path):
     words = ["train", str(data), "--backbone", "tiny", "--weights", str(weights), "-o", str(tmp_path / "run")]
-    slow = "import headstart.features.extract as e, time\nold = e.read\n"
-    slow += "def read(p): print('reading', flush=True); time.sleep(0.2); return old(p)"
+    slow = "import headstart.features.extract as e, os, time\nold = e.read\n"
+    slow += "def read(p): os.write(1, b'reading\\n'); time.sleep(0.2); return old(p)"
     run = "e.read = read\nfrom headstart.cli import main; main()"
-    code = f"import sys; sys.argv = ['headstart', *{words!r}]\n{slow}\n{run}"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "reading\n"
-    time.sleep(0.5)  # into the middle of it
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's `&` has it ignored
+    code = f"import sys; sys.argv = ['headstart', *{words!r}]\n{heard}\n{slow}\n{run}"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        assert process.stdout.readline() == "reading\n"
+        time.sleep(0.5)  # into the middle of it
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err

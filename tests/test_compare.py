@@ -98,6 +98,10 @@ def test_finished_runs_are_compared_and_written(headstart, runs, tmp_path):
     assert (status, err) == (0, "")
     assert "8 held-out pictures, judged by 2 runs" in out
     assert "verdict:" in out
+    assert f"read {Path('both') / 'compare.html'}" in out
+    page = (tmp_path / "both" / "compare.html").read_text("utf-8")
+    assert "crop" in page
+    assert "cannot be shown" not in page  # the pictures are found in the data that the runs recorded
     record = json.loads((tmp_path / "both" / "compare.json").read_text())
     assert record["n"] == 8
     assert {run["name"] for run in record["runs"]} == {"crop", "balanced"}
@@ -131,7 +135,8 @@ def test_changed_pictures_are_written_and_shown(headstart, runs, tmp_path):
 @pytest.mark.usefixtures("runs")
 def test_nothing_is_written_unless_asked_for(headstart, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    assert headstart("compare", "runs/crop", "runs/balanced")[0] == 0
+    status, out, _ = headstart("compare", "runs/crop", "runs/balanced")
+    assert (status, "-o DIR writes a page" in out) == (0, True)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -254,7 +259,14 @@ def test_candidates_are_trained_compared_and_used_again(headstart, made, candida
     place = tmp_path / "runs" / "photos-compare"
     assert (status, candidate["trained"]) == (0, ["none", "last"])
     assert "none: training ..." in err
-    assert sorted(path.name for path in place.iterdir()) == ["changed.csv", "compare.json", "last", "none"]
+    assert f"read {Path('runs') / 'photos-compare' / 'compare.html'}" in out
+    assert sorted(path.name for path in place.iterdir()) == [
+        "changed.csv",
+        "compare.html",
+        "compare.json",
+        "last",
+        "none",
+    ]
     assert "2 runs" in out
     shutil.rmtree(place / "last")
     (place / "compare.json").unlink()

@@ -30,7 +30,7 @@ weights = "none"
 epochs = {epochs}
 batch = 8
 """
-pytestmark = pytest.mark.epochs
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_worse_pictures")]
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,6 @@ def command(*words):
     return [sys.executable, "-m", "headstart", *map(str, words)]
 
 
-@pytest.mark.slow
 def test_a_killed_process_and_an_interrupted_one_go_on_where_they_were(pictures, tmp_path):
     chosen, run = recipe(tmp_path, "classic-finetune", epochs=8), tmp_path / "run"
     words = command("train", pictures, "-o", run, "--recipe", chosen)
@@ -212,7 +211,6 @@ def test_going_on_with_other_settings_is_refused(pictures, tmp_path, monkeypatch
         train(pictures, tmp_path / "run", TrainOptions(recipe=recipe(tmp_path), resume=True, seed=4))
 
 
-@pytest.mark.slow
 def test_two_processes_train_what_one_trains(pictures, tmp_path):
     chosen = recipe(tmp_path, "all", extra='guard = false\nstart = "new"\nbatch_norm = "frozen"\n')
     words = ["train", pictures, "--recipe", chosen, "-o"]

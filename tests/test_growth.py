@@ -52,9 +52,13 @@ class TestForecast:
 
     def test_verdicts(self):
         steep = forecast(measured(2 * SIZES**-0.5, 1e-3), 1000)
-        assert steep.verdict.startswith("twice as many pictures would probably bring 0.937 to 0.955 [0.9")
+        assert steep.verdict.startswith(
+            "twice as many pictures would probably bring the accuracy from 93.7 to 95.5 % (9"
+        )
         flat = forecast(measured([0.1, 0.1, 0.1, 0.1], 1e-4), 1000)
-        assert flat.verdict.startswith("twice as many pictures would hardly help: 0.900 would become 0.900 [")
+        assert flat.verdict.startswith(
+            "twice as many pictures would hardly help: the accuracy would go from 90.0 to 90.0 % ("
+        )
         unclear = forecast(measured([0.16, 0.14, 0.12, 0.11], 0.03), 1000)
         assert unclear.verdict.startswith(
             "what twice as many pictures would bring cannot be told from 1,000 pictures: "

@@ -146,7 +146,7 @@ def test_where_different_pictures_are_hardly_different_more_is_asked():
     pairs = near_duplicates(looks_for([*trousers, *copies]), vectors)
     assert {(0, 300), (1, 301), (2, 302)} <= {tuple(row) for row in pairs.rows.tolist()}
     assert len(pairs.rows) <= 6
-    assert (align(looks_for(trousers).prints, np.argwhere(np.tri(300, k=-1)), 0.93).detail > 0.95).sum() > 100
+    assert (align(looks_for(trousers[:100]).prints, np.argwhere(np.tri(100, k=-1)), 0.93).detail > 0.95).sum() > 10
 
 
 def test_the_threshold_rises_with_the_doubtful():

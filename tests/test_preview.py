@@ -114,7 +114,8 @@ def test_the_road(data, tmp_path):
     assert (tmp_path / "sheet.png").is_file()
 
 
-def test_the_command_draws_and_advises(check, tmp_path, warm_cache):
+@pytest.mark.usefixtures("warm_cache")
+def test_the_command_draws_and_advises(check, tmp_path):
     status, out, err = check("--preview-augmentation", "new/sheet.png", "--augmentation", "trivial")
     assert status == 0
     assert "rror" not in err
@@ -134,7 +135,8 @@ def test_mistakes_are_answered_before_any_picture_is_read(check, tmp_path):
     assert not (tmp_path / "sheet.png").exists()
 
 
-def test_checking_alone_loads_no_torch_once_the_backbone_is_converted(data, warm_cache):
+@pytest.mark.usefixtures("warm_cache")
+def test_checking_alone_loads_no_torch_once_the_backbone_is_converted(data):
     code = (
         f"import sys; sys.argv = ['headstart', 'check', {str(data)!r}]\nfrom headstart.cli import main\n"
         "try: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"

@@ -44,9 +44,9 @@ def some_of(data, folder):
     return folder
 
 
-@pytest.mark.epochs
 @pytest.mark.slow
 @pytest.mark.photos
+@pytest.mark.usefixtures("few_worse_pictures")
 @pytest.mark.parametrize(("recipe", "reduce", "changes"), CASES)
 def test_equals_the_plain_script(photos, tmp_path, recipe, reduce, changes):
     file = tmp_path / "recipe.toml"

@@ -17,7 +17,18 @@ import pytest
 from PIL import Image
 
 from headstart.errors import StorageError
-from headstart.judging.report import atlas, charts, findings, mistakes, page, thumbnails, trust, words
+from headstart.judging.report import (
+    atlas,
+    charts,
+    findings,
+    losses,
+    mistakes,
+    page,
+    robustness,
+    thumbnails,
+    trust,
+    words,
+)
 from headstart.judging.report.record import interval, read_record
 from headstart.judging.report.writing import Extras, write_report
 
@@ -130,7 +141,8 @@ def test_the_numbers_are_those_of_the_files(made):
     for name, score in test["per_class"].items():
         assert words.ends(interval(score["recall"])) in text, name
     for row in metrics["robustness"]["rows"]:
-        assert row["label"] in text
+        assert row["label"].partition(" (")[0] in text
+        assert words.share(interval(row["accuracy"])).partition(" (")[0] in text
     assert "Twice the pictures would bring about one point." in text
 
 
@@ -142,7 +154,7 @@ def test_cautions_are_said(made):
         "1 strong shortcut",
         "labels may be wrong",
         "head kept, tuning did not help",
-        "60.0 % out of fold",
+        "60.0 % in cross-validation",
         "not surely better than judging by colours alone",
     ):
         assert caution in text, caution
@@ -191,6 +203,11 @@ def test_what_evaluate_writes_is_enough(made, tmp_path):
         del test[key]
     (folder / "metrics.json").write_text(json.dumps({"format": 1, "test": test}), "utf-8")
     assert sections(write_report(folder, made[1]).read_text("utf-8")) == ["verdict", "mistakes", "data"]
+    assert "expect" in said(write_report(folder, made[1]).read_text("utf-8"))
+    (folder / "metrics.json").write_text(json.dumps({"format": 1, "seen": 3, "test": test}), "utf-8")
+    text = said(write_report(folder, made[1]).read_text("utf-8"))
+    assert "says nothing about new ones" in text
+    assert "expect" not in text
 
 
 def test_what_check_writes_is_enough(made, tmp_path):
@@ -318,10 +335,82 @@ def test_the_usual_promise_is_told_and_all_are_listed(made, tmp_path):
     ]
     (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
     text = write_report(folder, made[1]).read_text("utf-8")
-    assert text.count("Asked for sets that hold the true class") == 1
-    assert "the true class 95\u202f% of the time" in text
+    assert "a set that holds the true one as often as asked: here 95\u202f% of the time" in text
     assert ">not kept<" in text
     assert all(f'<td class="figure">{words.exact(coverage)}</td>' in text for coverage in (0.8, 0.95, 0.99))
+
+
+def altered(made, tmp_path, change):
+    """A copy of the run folder whose metrics.json `change` has gone through."""
+    folder = shutil.copytree(made[0], tmp_path / "run")
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    change(metrics)
+    (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    return folder
+
+
+def said(text):
+    return html.unescape(" ".join("".join(Outline(text).text).split()))
+
+
+def test_a_lost_class_is_named_before_the_accuracy_with_what_became_of_its_pictures(made, tmp_path):
+    folder = shutil.copytree(made[0], tmp_path / "run")
+    rows = [[f"train/owl/{n}.png", "leak", f"the same picture is in test: test/owl/{n}.png", "removed"] for n in "ab"]
+    rows += [[f"test/owl/{n}.png", "ignored", "the training part has no class 'owl'", "left out"] for n in "abc"]
+    rows += [["owl/", "empty_class", "none of its training pictures can be used", "left out"]]
+    rows += [["amber/", "empty_class", "no picture files in it", "left out"]]  # of a part; the class was learnt
+    sample_run.write_csv(folder / "problems.csv", "path,kind,detail,action", rows)
+    (loss,) = losses.find(read_record(folder))
+    assert loss.names == ("owl",)
+    text = said(write_report(folder, made[1]).read_text("utf-8"))
+    warning = "It cannot know owl None of its training pictures can be used. 2 pictures to learn from also stand in the"
+    assert text.index(warning) < text.index("accuracy, 95")
+    assert "3 test pictures of it were left out: no number here speaks of it." in text
+
+
+def test_what_a_finished_classifier_cannot_know_is_not_guessed_from_other_pictures(made, tmp_path):
+    folder = altered(made, tmp_path, lambda metrics: metrics.pop("n_train"))
+    assert losses.find(read_record(folder)) == ()
+    text = said(write_report(folder, made[1]).read_text("utf-8"))
+    assert "cannot know" not in text
+    assert "had never seen" not in text  # `evaluate` may have been given any pictures
+
+
+def test_weak_shortcuts_are_not_grave(made, tmp_path):
+    weak = {"severity": "weak", "reason": "the size of the file alone tells the classes apart"}
+    folder = altered(made, tmp_path, lambda metrics: metrics["audit"].update(shortcuts=[weak]))
+    for record, is_grave in ((read_record(folder), False), (read_record(made[0]), True)):
+        found = findings.find(record, (), made[1].locate)
+        assert [kind.is_grave for kind in found.kinds if kind.key == "shortcut"] == [is_grave]
+    assert findings.find(read_record(folder), (), made[1].locate).notes[1].reasons == ((weak["reason"], "weak"),)
+
+
+def test_findings_that_ask_for_the_same_stand_together(made, tmp_path):
+    folder = shutil.copytree(made[0], tmp_path / "run")
+    rows = [["", "shortcut", 0.5, f"reason {n}", "find out", "", ""] for n in (1, 2)]
+    rows.append(["a.png", "label", 0.9, "labelled 'x', but y: probability 0.91 against 0.09", "look", "x", "y"])
+    sample_run.write_csv(folder / "suspects.csv", "path,kind,score,reason,action,label,suggested", rows)
+    found = findings.find(read_record(folder), (), made[1].locate)
+    (note,) = found.notes
+    assert (note.name, [reason for reason, _ in note.reasons]) == ("Shortcuts", ["reason 1", "reason 2"])
+    (doubt,) = found.labels.shown
+    assert (doubt.likelier, doubt.given, doubt.reason) == ("91\u202f%", "9\u202f%", "")
+
+
+def test_a_baseline_that_is_surely_better_is_said_to_be(made, tmp_path):
+    better = {"name": "nearest", "label": "the nearest", "accuracy": sample_run.span(1.0, 60), "p": 0.001}
+    folder = altered(made, tmp_path, lambda metrics: metrics.update(baselines=[better]))
+    assert "no, surely better" in write_report(folder, made[1]).read_text("utf-8")
+
+
+def test_only_classes_below_the_undamaged_are_said_to_be_hit(made, tmp_path):
+    def change(metrics):
+        row = metrics["robustness"]["rows"][0]
+        row["per_class"] = {"amber": sample_run.span(0.3, 20), "blue": sample_run.span(1.0, 20)}
+
+    strain = robustness.find(read_record(altered(made, tmp_path, change))).strains[0]
+    assert (strain.name, strain.detail) == ("out of focus", "radius 2\u202f% of the side")
+    assert [name for name, _ in strain.worst] == ["amber"]
 
 
 def test_wishes_that_one_threshold_fulfils_are_told_once(made):

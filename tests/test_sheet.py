@@ -38,3 +38,10 @@ def test_an_empty_sheet_is_still_a_picture(tmp_path):
     sheet.draw([], tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as drawn:
         assert drawn.size[0] > 0
+
+
+def test_line_breaks_in_names_do_not_stop_a_sheet(tmp_path):
+    """Pillow draws and measures lines one by one; a name is one line whatever is in it."""
+    odd = sheet.Tile(tmp_path / "gone.png", "two\nlines\r\n\u2028 \x00", "a\ud800b\tc " * 9, sheet.INK)
+    sheet.draw([odd], tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 0

@@ -8,10 +8,10 @@ from headstart.judging.suspects import (
     confident_joint,
     doubtful_labels,
     find_outliers,
-    held_out_distances,
     imbalance_suspects,
     label_doubts,
 )
+from headstart.learning.novelty import held_out_distances
 from tests.test_quality import changed, plain_looks
 
 

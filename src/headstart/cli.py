@@ -224,7 +224,8 @@ def evaluate(model: Path, data: Path, output: Path | None, allow_training_pictur
     measured = workflow.measure(predictor, data, allow_seen=allow_training_pictures, reviewed=reviewed, progress=shown)
     if output is not None:
         extras = evidence.of_trial(measured.dataset, measured.trial, lambda: predictor, output)
-        run_folder.write_measured(output, measured.trial, measured.promises, measured.dataset.problems, extras)
+        found = measured.trial, measured.promises, measured.dataset
+        run_folder.write_measured(output, *found, extras, seen=measured.seen)
     _print(terminal.measured_lines(measured))
 
 
@@ -309,9 +310,10 @@ def compare(paths: tuple[Path, ...], output: Path | None, **chosen: Any) -> None
     each --tune and --recipe, all on the same split. Candidates that are there already are not trained again.
     """
     from headstart import terminal
-    from headstart.delivery import comparing
+    from headstart.delivery import comparing, run_folder
 
     if len(paths) == 1:
+        output = output or run_folder.default(paths[0], "-compare")
         compared = _train_candidates(paths[0], output, **chosen)
     else:
         _refuse_options_of_data()
@@ -321,7 +323,7 @@ def compare(paths: tuple[Path, ...], output: Path | None, **chosen: Any) -> None
         compared = comparing.compare_runs(runs)
         if output is not None:
             comparing.write(output, compared)
-    _print(terminal.compare_lines(compared))
+    _print(terminal.compare_lines(compared, None if output is None else output / comparing.PAGE))
     if compared.failures:
         count = len(compared.failures) + len(compared.runs)
         raise HeadstartError(f"{len(compared.failures)} of {count} candidates failed: {', '.join(compared.failures)}.")

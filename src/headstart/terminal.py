@@ -78,8 +78,8 @@ def check_lines(checked: Checked, data: Path) -> Iterator[str]:
         yield "verdict: cannot be trained on yet"
 
 
-def compare_lines(compared: Compared) -> Iterator[str]:
-    """What `compare` found: a table, a verdict in words, notes, and pictures on which the runs differ."""
+def compare_lines(compared: Compared, page: Path | None = None) -> Iterator[str]:
+    """What `compare` found: a table, a verdict in words, notes, pictures on which the runs differ, and its page."""
     comparison = compared.comparison
     runs = f"{len(compared.runs)} runs" if len(compared.runs) > 1 else "one run"
     yield f"{comparison.n:,} held-out picture{'' if comparison.n == 1 else 's'}, judged by {runs}"
@@ -99,6 +99,7 @@ def compare_lines(compared: Compared) -> Iterator[str]:
         first = answers[comparison.best]
         said = ", ".join(f"{name} {said.predicted} {said.probability:.0%}" for name, said in answers.items())
         yield f"  {first.path} ({first.label}): {said}"
+    yield "-o DIR writes a page that shows them" if page is None else f"saved in {page.parent}; read {page}"
 
 
 def preview_lines(path: Path, advice: Sequence[str]) -> Iterator[str]:

@@ -1,18 +1,28 @@
 """The model card: what a stranger who finds the model folder needs to know."""
 
+from collections.abc import Iterator
+
 from headstart.judging.evaluation import Evaluation
-from headstart.learning.classifier import COVERAGE, Classifier
+from headstart.judging.intervals import Interval
+from headstart.judging.promises import Promises
+from headstart.learning.classifier import DEFAULT, Classifier
 
 NAMES_SHOWN = 20
 
 
 def model_card(
-    classifier: Classifier, evaluation: Evaluation, n_train: int, *, recipe: str | None = None, calibrated: bool = True
+    classifier: Classifier,
+    evaluation: Evaluation,
+    promises: Promises,
+    n_train: int,
+    *,
+    recipe: str | None = None,
+    calibrated: bool = True,
 ) -> str:
     """The card in Markdown, with the front matter that the Hugging Face Hub reads.
 
-    `recipe` is what the classifier was trained by epochs with, if it was; `calibrated` whether pictures were kept aside
-    for it.
+    `promises` is what became of them on the held-out pictures. `recipe` is what the classifier was trained by epochs
+    with, if it was; `calibrated` whether pictures were kept aside for it.
     """
     backbone, preprocess = classifier.backbone, classifier.backbone.preprocess
     names = [name.replace("\n", " ").replace("`", "'") for name in classifier.classes]
@@ -27,8 +37,10 @@ def model_card(
     if recipe is None:
         method = "a regularised softmax regression on the frozen features of"
     calibration = "are not calibrated, and prediction sets hold every class: the recipe keeps no pictures aside for it"
+    kept = ""
     if calibrated:
-        calibration = f"are calibrated on pictures not learnt from; prediction sets aim at {COVERAGE:.0%} coverage"
+        calibration = "are calibrated on pictures not learnt from"
+        kept = "\n".join(_promises(promises))
     return f"""---
 license: {backbone.licence}
 library_name: timm
@@ -45,7 +57,7 @@ tags: [image-classification, headstart]
 - **Input:** {preprocess.height} x {preprocess.width} pixels, fit by `{preprocess.fit}`.
 - **Probabilities** {calibration}.
 - **Limits:** the numbers hold for pictures like those it was trained and tested on, and for these classes only.
-
+{kept}
 ## Use
 
 ```sh
@@ -57,3 +69,35 @@ headstart predict PATH/TO/model pictures/
 `model.onnx` takes `pixels`, uint8 [n, {preprocess.height}, {preprocess.width}, 3] RGB, resized and not normalised; it
 gives `probabilities`, `logits` and `features`. The class names stand in its metadata under `classes`.
 """
+
+
+def _promises(promises: Promises) -> Iterator[str]:
+    """What was promised and what held, as lines of Markdown; nothing where no picture was held out."""
+    sets = [one for one in promises.sets if one.kind == DEFAULT.kind and _is_known(one.held)]
+    if not sets:
+        return
+    yield from ("", "## Promises, and what became of them on the held-out pictures", "")
+    yield from ("| asked for | came |", "|---|---|")
+    for one in sets:
+        asked = f"| sets that hold the true class {one.coverage * 100:.0f} % of the time |"
+        yield f"{asked} they held it {_share(one.held)}, with {one.mean_size:.2f} classes on average |"
+    rejection = promises.none_of_these
+    wanted = f"{rejection.false_reject_rate * 100:.2g} % of the pictures of known classes"
+    yield f"| “none of these” for {wanted} | {_share(rejection.rejected)} |"
+    for answer in promises.abstain:
+        asked = f"| answers that are right {answer.wanted * 100:.0f} % of the time |"
+        if answer.threshold is None or not _is_known(answer.accuracy):
+            yield f"{asked} out of reach |"
+            continue
+        sure = f"from a probability of {answer.threshold * 100:.1f} % on"
+        right = f"right on {_share(answer.accuracy)} of them"
+        yield f"{asked} {sure}: {_share(answer.answered)} answered, {right} |"
+    yield ""
+
+
+def _is_known(interval: Interval) -> bool:
+    return interval.value == interval.value
+
+
+def _share(interval: Interval) -> str:
+    return f"{interval.value * 100:.1f} % ({interval.low * 100:.1f} to {interval.high * 100:.1f} %)"

@@ -2,70 +2,28 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from headstart.delivery import artefact, run_folder
-from headstart.errors import ModelError, StorageError, UsageError
-from headstart.judging.comparison import Answer, Comparison, Contestant, compare
+from headstart.errors import HeadstartError, ModelError, StorageError, UsageError
+from headstart.judging.comparison import Answer, Contestant, compare
+from headstart.judging.finished import Compared as Compared
+from headstart.judging.finished import FinishedRun as FinishedRun
 from headstart.judging.metrics import Interval
+from headstart.judging.report.versus import write_versus
+from headstart.pictures.decode import PictureError
+from headstart.pictures.inspect import read
+from headstart.pictures.scan import scan
+from headstart.pictures.tables import TABLE_SUFFIXES
 from headstart.storage import clear_storage_errors, written_atomically
 
 FORMAT = 1
-COMPARE, CHANGED = "compare.json", "changed.csv"
-OURS = {COMPARE, CHANGED, run_folder.TRACKING}
+COMPARE, CHANGED, PAGE = "compare.json", "changed.csv", "compare.html"
+OURS = {COMPARE, CHANGED, PAGE, run_folder.TRACKING}
 MEGABYTE = 1e6
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """What a comparison needs of a run folder.
-
-    `answers`: by digest, what the run said of its held-out pictures. `groups`: by digest, the groups of those that
-    have one. `options`: as `TrainOptions.to_json`. `seconds`: of each stage, and the "total". `megabytes`: of the
-    weights on disk, a million bytes each.
-    """
-
-    name: str
-    folder: Path
-    answers: Mapping[str, Answer]
-    groups: Mapping[str, str]
-    options: Mapping[str, Any]
-    classes: tuple[str, ...]
-    backbone: str
-    tune: str
-    n_train: int
-    seconds: Mapping[str, float]
-    pictures_per_second: float
-    megabytes: float
-
-    @property
-    def total(self) -> float:
-        """How long the training took, in seconds."""
-        return self.seconds["total"]
-
-    @property
-    def embedding(self) -> float:
-        """How much of that went into features, in seconds; next to nothing where they were in the cache."""
-        return self.seconds.get("features", 0.0)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Runs and their comparison; `failures` names the candidates that could not be trained, with the reason.
-
-    `cost`: by name, the seconds that count when runs are equally good: those of the training, less embedding where
-    all have one backbone, as the first of them embeds for all.
-    """
-
-    runs: Mapping[str, FinishedRun]
-    comparison: Comparison
-    cost: Mapping[str, float]
-    notes: tuple[str, ...]
-    failures: Mapping[str, str] = field(default_factory=dict)
-    reused: tuple[str, ...] = ()
 
 
 def is_run(path: Path) -> bool:
@@ -122,6 +80,8 @@ def read_run(folder: Path, name: str) -> FinishedRun:
             seconds={stage: float(seconds) for stage, seconds in {"total": 0.0, **metrics["seconds"]}.items()},
             pictures_per_second=float(metrics["pictures_per_second"]),
             megabytes=(folder / "model" / artefact.TENSORS).stat().st_size / MEGABYTE,
+            data=str(record.get("data") or ""),
+            computed=_computed(record.get("computed") or {}),
         )
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error, OSError) as error:
         raise ModelError(f"the run in {folder} is damaged: {_what(error)}. Train it again.") from error
@@ -147,7 +107,7 @@ def compare_runs(
         notes.append(f"the runs know different classes ({sizes}); one that knows fewer has the easier task")
     by_name = {run.name: run for run in runs}
     ordered = {name: by_name[name] for name in comparison.names}
-    return Compared(ordered, comparison, cost, tuple(notes), dict(failures or {}), tuple(reused))
+    return Compared(ordered, comparison, cost, tuple(notes), dict(failures or {}), tuple(reused), groups)
 
 
 def claim(folder: Path, *, own: bool) -> None:
@@ -179,11 +139,43 @@ def claim(folder: Path, *, own: bool) -> None:
 
 
 def write(folder: Path, compared: Compared) -> None:
-    """Write compare.json and changed.csv into `folder`, each whole or not at all."""
+    """Write changed.csv, compare.html and compare.json into `folder`, each whole or not at all."""
     with written_atomically(folder / CHANGED) as path:
         run_folder.write_csv(path, changed_rows(compared))
+    write_versus(folder / PAGE, compared, locator(compared))
     with written_atomically(folder / COMPARE) as path:
         run_folder.write_json(path, to_json(compared))
+
+
+def locator(compared: Compared) -> Callable[[str], Path | None]:
+    """Leads from the digest of a held-out picture to its file, by the data and the paths that the runs recorded.
+
+    None where no run's data hold it any more: a file whose content has changed is another picture.
+    """
+    roots = {data: _root(data) for data in {run.data for run in compared.runs.values()}}
+    runs = [(root, run.answers) for run in compared.runs.values() if (root := roots[run.data]) is not None]
+
+    def locate(digest: str) -> Path | None:
+        for root, answers in runs:
+            with suppress(OSError, ValueError, PictureError, KeyError):
+                path = root / answers[digest].path
+                if read(path)[1] == digest:
+                    return path
+        return None
+
+    return locate
+
+
+def _root(data: str) -> Path | None:
+    """Where the paths of a run begin whose data were given as `data`; None where that is not there any more."""
+    place = Path(data)
+    with suppress(OSError, ValueError, HeadstartError):
+        if not data or not place.exists():
+            return None
+        if place.is_dir():
+            return place
+        return place.parent if place.suffix.lower() in TABLE_SUFFIXES else scan(place).root  # unpacked in the cache
+    return None
 
 
 def changed_rows(compared: Compared) -> Iterator[Sequence[str]]:
@@ -245,6 +237,13 @@ def _interval(interval: Interval) -> dict[str, float]:
 def _number(value: float) -> float:
     """Six significant digits, as in metrics.json."""
     return float(f"{value:.6g}")
+
+
+def _computed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of run.json's "computed" tells two runs apart."""
+    tuned = record.get("finetune") or {}
+    found = {key: record[key] for key in ("device", "engine", "precision") if key in record}
+    return {**found, **({"recipe": tuned["recipe"]} if "recipe" in tuned else {})}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

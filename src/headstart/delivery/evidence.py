@@ -1,6 +1,7 @@
 """What a report shows besides numbers: where the pictures are, which are nearly the same, and maps of mistakes."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from headstart.judging.report.mistakes import WORST
 from headstart.judging.report.writing import Extras
 from headstart.judging.saliency import overlay_webp
 from headstart.judging.trial import Trial
+from headstart.parallel import core_count
 from headstart.pictures.dataset import Dataset
 
 
@@ -44,8 +46,10 @@ def of_trial(dataset: Dataset, trial: Trial, load: Callable[[], Predictor], plac
 def _maps(dataset: Dataset, trial: Trial, rows: Sequence[int], predictor: Predictor) -> dict[str, bytes]:
     said = [trial.predictions[row] for row in rows]
     located = (replace(one, path=str(dataset.root / one.path)) for one in said)
-    maps = {}
-    for one, shown in zip(said, explained(predictor, located), strict=True):
-        if shown.picture is not None and shown.map is not None:
-            maps[one.path] = overlay_webp(shown.picture, shown.map)
-    return maps
+    with ThreadPoolExecutor(core_count()) as pool:
+        drawn = {
+            one.path: pool.submit(overlay_webp, shown.picture, shown.map)
+            for one, shown in zip(said, explained(predictor, located), strict=True)
+            if shown.picture is not None and shown.map is not None
+        }
+    return {path: overlay.result() for path, overlay in drawn.items()}

@@ -35,7 +35,7 @@ from headstart.learning.history import HISTORY, write_history
 from headstart.learning.solve import Solved
 from headstart.pictures.dataset import Dataset, Problem
 from headstart.pictures.split import ALWAYS_TRAIN, TEST, Split
-from headstart.storage import clear_storage_errors, folder_written_atomically, recover
+from headstart.storage import cache_folder, clear_storage_errors, folder_written_atomically, recover
 
 if TYPE_CHECKING:
     from headstart.learning.finetune import Tuned
@@ -287,6 +287,7 @@ def write(run: Run, self_check: NDArray[np.float32], extras: Extras) -> None:
         card = model_card(
             run.solved.classifier,
             run.evaluation,
+            run.assessment.promises,
             len(run.examples.split.train),
             recipe=kept,
             calibrated=len(run.solved.held_out) > 0,
@@ -316,14 +317,19 @@ def settled(run: Run) -> Run:
     return replace(run, solved=replace(run.solved, classifier=replace(classifier, backbone=backbone)))
 
 
-def write_measured(folder: Path, trial: Trial, promises: Promises, problems: Iterable[Problem], extras: Extras) -> None:
-    """Write what `evaluate` found into `folder`: metrics.json, predictions.csv, problems.csv, report.html."""
+def write_measured(
+    folder: Path, trial: Trial, promises: Promises, dataset: Dataset, extras: Extras, *, seen: int = 0
+) -> None:
+    """Write what `evaluate` found into `folder`: metrics.json, predictions.csv, problems.csv, report.html.
+
+    `seen`: how many of the pictures the model learnt from.
+    """
     with clear_storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        measured = {"test": trial.evaluation.to_json(), "promises": promises.to_json()}
-        write_json(folder / METRICS, {"format": FORMAT, **measured})
+        measured = {"seen": seen, "test": trial.evaluation.to_json(), "promises": promises.to_json()}
+        write_json(folder / METRICS, {"format": FORMAT, **_data(dataset), **measured})
         write_csv(folder / PREDICTIONS, prediction_rows(trial))
-        write_csv(folder / PROBLEMS, problem_rows(problems))
+        write_csv(folder / PROBLEMS, problem_rows(dataset.problems))
         write_report(folder, extras)
 
 
@@ -336,7 +342,8 @@ def write_checked(folder: Path, dataset: Dataset, audit: Audit, examples: Exampl
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(folder / PROBLEMS, problem_rows(dataset.problems))
         write_csv(folder / SUSPECTS, suspect_rows(audit.suspects))
-        write_json(folder / METRICS, {"format": FORMAT, "classes": dataset.classes, "audit": audit.to_json()})
+        found = {"classes": dataset.classes, "audit": audit.to_json()}
+        write_json(folder / METRICS, {"format": FORMAT, **_data(dataset), **found})
         if examples is not None:
             write_csv(folder / SPLIT, _split_rows(examples.dataset, examples.split))
             write_csv(folder / MAP, _map_rows(examples))
@@ -347,6 +354,7 @@ def checked_json(dataset: Dataset, audit: Audit, obstacle: str | None) -> dict[s
     """What `check` found, for machines; `obstacle` is what forbids training, if anything."""
     return {
         "format": FORMAT,
+        **_data(dataset),
         "pictures": len(dataset.samples),
         "classes": dict(sorted(dataset.counts().items())),
         "obstacle": obstacle,
@@ -354,6 +362,12 @@ def checked_json(dataset: Dataset, audit: Audit, obstacle: str | None) -> dict[s
         "suspects": [asdict(suspect) for suspect in audit.suspects],
         "shortcuts": [shortcut.to_json() for shortcut in audit.shortcuts],
     }
+
+
+def _data(dataset: Dataset) -> dict[str, str]:
+    """Where the pictures lie, under "data"; nothing where that is the cache, into which an archive was unpacked."""
+    root = dataset.root.resolve()
+    return {} if root.is_relative_to((cache_folder() / "archives").resolve()) else {"data": str(root)}
 
 
 def prediction_rows(trial: Trial) -> Rows:

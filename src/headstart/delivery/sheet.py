@@ -70,7 +70,8 @@ def framed(picture: Image.Image | None, cell: int) -> Image.Image:
 def write(
     pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: str, *, width: int = CELL
 ) -> None:
-    """Write one line from `corner` on, shortened to `width` pixels."""
+    """Write one line from `corner` on, shortened to `width` pixels; line breaks and the like become spaces."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
     font = ImageFont.load_default(size)
     while len(text) > 1 and pen.textlength(text, font) > width:
         text = text[:-2] + "…"

@@ -14,9 +14,10 @@ from headstart.judging.promises import Promises, check_promises
 from headstart.judging.robustness import Robustness, robustness
 from headstart.judging.shortcuts import Shortcut, as_suspects, find_shortcuts
 from headstart.judging.slices import Slice, slices
-from headstart.judging.suspects import Evidence, Suspect, audit, held_out_distances
+from headstart.judging.suspects import Evidence, Suspect, audit
 from headstart.judging.trial import Trial
 from headstart.learning.examples import Examples
+from headstart.learning.novelty import held_out_distances
 from headstart.learning.solve import Solved
 from headstart.pictures.dataset import Dataset
 from headstart.pictures.split import TEST

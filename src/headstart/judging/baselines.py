@@ -9,6 +9,7 @@ from headstart.judging.comparison import sign_test
 from headstart.judging.intervals import BoolArray, IntArray, Interval, number, proportion
 from headstart.learning.eigenbasis import Float32
 from headstart.learning.examples import Examples
+from headstart.learning.novelty import unit
 
 RIDGE = 1.0  # of the colours: the weight of one picture, whatever their number
 BLOCK_NUMBERS = 2**24  # cosines in memory
@@ -90,17 +91,11 @@ def by_nearest(vectors: Float32, rows: IntArray, labels: IntArray, of_test: IntA
     `rows` int [n] and `of_test` int [m] are positions in `vectors` [N, d], `labels` int [n] those of the former. All
     training pictures are looked at: 20,000 against 80,000 cost as many products as embedding some hundred pictures.
     """
-    references = _unit(vectors[rows])
+    references = unit(vectors[rows])
     size = max(1, BLOCK_NUMBERS // len(rows))
     blocks = (vectors[of_test[start : start + size]] for start in range(0, len(of_test), size))
-    nearest = np.concatenate([(_unit(block) @ references.T).argmax(axis=1) for block in blocks])
+    nearest = np.concatenate([(unit(block) @ references.T).argmax(axis=1) for block in blocks])
     return np.asarray(labels[nearest])
-
-
-def _unit(vectors: Float32) -> Float32:
-    """The rows divided by their lengths; zero stays zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)
 
 
 def _baseline(name: tuple[str, str], right: BoolArray, correct: BoolArray, groups: IntArray) -> Baseline:

@@ -278,7 +278,7 @@ def _notes(contestants: Sequence[Contestant], shared: Sequence[str], groups: Int
         )
     if pairs > 1:
         notes.append(
-            f"p is corrected for the {pairs} pairs of runs (Holm), the intervals are not; the best was found on these "
-            "very pictures, so that its accuracy flatters it a little"
+            f"each p is corrected for the {pairs} pairs of runs (Holm), the intervals are not; the best was found on "
+            "these very pictures, so that its accuracy flatters it a little"
         )
     return notes

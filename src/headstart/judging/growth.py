@@ -1,6 +1,7 @@
 """Would more pictures help? The accuracy with half, a quarter and an eighth of them, and where that leads."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from headstart.judging.intervals import (
     RESAMPLES,
     TAILS,
+    BoolArray,
     FloatArray,
     IntArray,
     Interval,
@@ -22,12 +24,17 @@ from headstart.learning.eigenbasis import Real, Rotated, TrainingSet, rotate, sl
 from headstart.learning.head import NO_FOLD, FittedHead
 from headstart.learning.minimise import LOOSE, minimise
 from headstart.learning.objective import Problems, shares_of
+from headstart.parallel import core_count
 
 PARTS, DRAWS = (8, 4, 2), 2  # two eighths, quarters and halves of the pictures that a fold trains on; then all
 FEWEST, FEWEST_OF_A_CLASS = 100, 20  # groups held out, and on average: an eighth of them still knows the classes
+ENOUGH = 1000  # held-out pictures: of further folds the curve would gain less than it costs
 TIMES = (1, 2, 4)
 EXPONENTS = np.linspace(0.1, 1.0, 19)
 LEAST_DEVIATION = 1e-4  # of a measured error rate
+
+Climb = tuple[list[IntArray], IntArray, IntArray]
+"""Where the pictures of each part lie, those of all parts' folds, and those that the fold holds out."""
 WORTH_IT, HARDLY, SURE = 0.005, 0.01, 0.9  # gains in accuracy, and the share of resamples that must agree
 
 
@@ -105,16 +112,19 @@ def measure(
 ) -> Measured:
     """The error rates of heads that learnt from parts of the training pictures, on those that their fold holds out.
 
-    For each fold two eighths, quarters and halves of the pictures it trains on are drawn, class by class and group by
-    group, the smaller inside the larger. The heads that learnt from all of them are those of the cross-validation. A
-    head that learns from m of n pictures has n / m times the strength: the same weight of the penalty against each
-    picture. How much it matters which pictures were drawn is told by the two draws of a size; of all the pictures there
-    is one draw, for which half the variance of the halves is taken.
+    For each fold, of as many as hold out a thousand pictures (two at least), two eighths, quarters and halves of the
+    pictures it trains on are drawn, class by class and group by group, the smaller inside the larger. The heads that
+    learnt from all of them are those of the cross-validation. A head that learns from m of n pictures has n / m times
+    the strength: the same weight of the penalty against each picture. How much it matters which pictures were drawn is
+    told by the two draws of a size; of all the pictures there is one draw, for which half the variance of the halves is
+    taken.
     """
-    learnt, wrong, variance = _learn_from_parts(training, groups, fitted, balanced, seed)
-    truth = training.labels[fitted.held_out]
-    wrong[-1] = fitted.out_of_fold_logits.argmax(axis=1) != truth
-    _, numbers, sizes = np.unique(groups[fitted.held_out], return_inverse=True, return_counts=True)
+    judged = _enough(training.folds[fitted.held_out])
+    held_out = fitted.held_out[judged]
+    learnt, wrong, variance = _learn_from_parts(training, groups, fitted, held_out, balanced, seed)
+    truth = training.labels[held_out]
+    wrong[-1] = fitted.out_of_fold_logits[judged].argmax(axis=1) != truth
+    _, numbers, sizes = np.unique(groups[held_out], return_inverse=True, return_counts=True)
     sums = np.stack([*(np.bincount(numbers, of) for of in wrong), sizes], axis=1).astype(np.float64)
 
     def shares(weights: Weights) -> FloatArray:
@@ -127,34 +137,46 @@ def measure(
     return Measured(learnt, wrong.mean(axis=1), np.clip(resampled + luck, 0.0, 1.0), len(sizes))
 
 
+def _enough(folds: IntArray) -> BoolArray:
+    """Whether the fold of a held-out picture, int [m], is among the first that hold `ENOUGH`, and two at least."""
+    names, sizes = np.unique(folds, return_counts=True)
+    count = max(2, 1 + int(np.searchsorted(np.cumsum(sizes), ENOUGH)))
+    return np.isin(folds, names[:count])
+
+
 def _learn_from_parts(
-    training: TrainingSet, groups: IntArray, fitted: FittedHead, balanced: bool, seed: int
+    training: TrainingSet, groups: IntArray, fitted: FittedHead, held_out: IntArray, balanced: bool, seed: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Numbers of pictures learnt from, [s]; mistakes on the held-out ones, [s, m]; variance of their mean by luck, [s].
+    """Numbers of pictures learnt from, [s]; mistakes on those `held_out`, [s, m]; variance of their mean by luck, [s].
 
     The last row of the mistakes, of all pictures, is left empty.
     """
     generator = np.random.default_rng([seed, *b"growth"])
     rates: list[FloatArray] = []
-    learnt, wrong = np.zeros(len(PARTS) + 1), np.zeros((len(PARTS) + 1, len(fitted.held_out)))
+    learnt, wrong = np.zeros(len(PARTS) + 1), np.zeros((len(PARTS) + 1, len(held_out)))
     with threadpool_limits(1, "blas"):
         rotated = rotate(training, fitted.scaling)
         labels, folds = training.labels[rotated.order], training.folds[rotated.order]
-        for fold in np.unique(training.folds[fitted.held_out]):
+        climbs = []
+        for fold in np.unique(training.folds[held_out]):
             inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-            columns = np.searchsorted(fitted.held_out, rotated.order[outside])
-            of_fold = np.zeros((DRAWS, len(PARTS)))
-            for draw, ladder in enumerate(_ladders(labels[inside], groups[rotated.order[inside]], generator)):
-                places = [inside[part] for part in ladder]
-                sizes = np.array([*map(len, places), len(inside)])
-                problems = [_pose(rotated, labels, of_part, training.classes, balanced) for of_part in places]
-                for step, head in enumerate(_climb(problems, fitted.strength * len(inside))):
-                    mistaken = (rotated.values[outside] @ head.T).argmax(axis=1) != labels[outside]
-                    of_fold[draw, step] = mistaken.mean()
-                    wrong[step, columns] += mistaken / DRAWS
-                learnt += sizes / DRAWS
-            rates.append(of_fold)
-    return learnt / len(rates), wrong, _luck(np.stack(rates))
+            for ladder in _ladders(labels[inside], groups[rotated.order[inside]], generator):
+                climbs.append(([inside[part] for part in ladder], inside, outside))
+
+        def mistakes(climb: Climb) -> list[BoolArray]:
+            places, inside, outside = climb
+            problems = [_pose(rotated, labels, of_part, training.classes, balanced) for of_part in places]
+            heads = _climb(problems, fitted.strength * len(inside))
+            return [(rotated.values[outside] @ head.T).argmax(axis=1) != labels[outside] for head in heads]
+
+        # Threads of their own: what is large uses those of `rotated` besides.
+        with ThreadPoolExecutor(core_count()) as pool:
+            for (places, inside, outside), mistaken in zip(climbs, pool.map(mistakes, climbs), strict=True):
+                columns = np.searchsorted(held_out, rotated.order[outside])
+                learnt += np.array([*map(len, places), len(inside)])
+                wrong[: len(PARTS), columns] += np.stack(mistaken) / DRAWS
+                rates.append(np.array([of_part.mean() for of_part in mistaken]))
+    return learnt / len(rates), wrong, _luck(np.reshape(rates, (-1, DRAWS, len(PARTS))))
 
 
 def _climb(problems: list[Problems], penalty: float) -> Iterator[Real]:
@@ -251,10 +273,12 @@ def _power_law(sizes: FloatArray, errors: FloatArray, deviations: FloatArray, ah
 def _verdict(now: Point, twice: Point, gains: FloatArray) -> str:
     """What twice as many pictures would bring, in words; `gains` [RESAMPLES] in accuracy."""
     assert len(gains) == RESAMPLES
-    value, coming = f"{now.accuracy.value:.3f}", twice.accuracy
+    value, coming = f"{now.accuracy.value * 100:.1f}", twice.accuracy
+    ends = f"{coming.low * 100:.1f} to {coming.high * 100:.1f} %"
+    change = f"from {value} to {coming.value * 100:.1f} % ({ends})"
     if (gains >= WORTH_IT).mean() >= SURE:
-        return f"twice as many pictures would probably bring {value} to {coming}"
+        return f"twice as many pictures would probably bring the accuracy {change}"
     if (gains < HARDLY).mean() >= SURE:
-        return f"twice as many pictures would hardly help: {value} would become {coming}"
-    ends = f"between {coming.low:.3f} and {coming.high:.3f}"
-    return f"what twice as many pictures would bring cannot be told from {now.n:,} pictures: {value} may become {ends}"
+        return f"twice as many pictures would hardly help: the accuracy would go {change}"
+    unknown = f"what twice as many pictures would bring cannot be told from {now.n:,} pictures"
+    return f"{unknown}: an accuracy of {value} % may become {ends}"

@@ -23,6 +23,7 @@ from headstart.judging.intervals import (
     sums_by,
     total,
     wilson,
+    within,
 )
 
 __all__ = ["UNKNOWN", "BoolArray", "FloatArray", "IntArray", "Interval", "Outcome", "judge", "proportion", "wilson"]
@@ -174,7 +175,8 @@ def log_loss(outcome: Outcome, seed: int = 0) -> Interval:
 
     No interval foresees a confident mistake of a kind that the test pictures do not hold.
     """
-    return _mean(outcome, outcome.loss, seed, most=-math.log(SMALLEST_PROBABILITY))
+    left = np.maximum(1 - outcome.confidence, SMALLEST_PROBABILITY)
+    return _mean(outcome, outcome.loss, -np.log(left), seed, most=-math.log(SMALLEST_PROBABILITY))
 
 
 def brier(outcome: Outcome, seed: int = 0) -> Interval:
@@ -183,15 +185,28 @@ def brier(outcome: Outcome, seed: int = 0) -> Interval:
     0 is perfect, 1 - 1/k is what equal probabilities for k classes get, 2 is certain of a mistake each time. For two
     classes it is twice the score of one of them. Source: G. W. Brier, Monthly Weather Review 78 (1950), 1-3.
     """
-    return _mean(outcome, outcome.squared, seed, most=2.0)
+    return _mean(outcome, outcome.squared, 2 * outcome.confidence**2, seed, most=2.0)
 
 
-def _mean(outcome: Outcome, values: FloatArray, seed: int, most: float) -> Interval:
-    """The mean of a value of each picture, in [0, most]."""
+def _mean(outcome: Outcome, values: FloatArray, mistaken: FloatArray, seed: int, most: float) -> Interval:
+    """The mean of a value of each picture, in [0, most]; `mistaken` [n]: what it would be, were the prediction wrong.
+
+    A bootstrap cannot draw mistakes that were not made. So `high` admits as many more of them as the accuracy's
+    interval does, each as costly as those that were made, or as the classifier's own doubts foretell if that is more.
+    """
     sums, sizes = np.bincount(outcome.groups, values), np.bincount(outcome.groups)
-    return percentiles(
+    drawn = percentiles(
         lambda draw: total(draw, sums) / total(draw, sizes), outcome.group_count, outcome.size, seed, most
     )
+    right, correct = accuracy(outcome), outcome.correct
+    if not correct.any():
+        return drawn
+    doubt = np.maximum(1 - outcome.confidence, SMALLEST_PROBABILITY)
+    cost = float((doubt * mistaken).sum() / doubt.sum())
+    if not correct.all():
+        cost = max(cost, float(values[~correct].mean()))
+    more = (right.value - right.low) * max(0.0, cost - float(values[correct].mean()))
+    return within(drawn.value, drawn.low, max(drawn.high, drawn.value + more), most)
 
 
 def _class_f1(outcome: Outcome, weights: Weights) -> FloatArray:

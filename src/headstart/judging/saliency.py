@@ -174,7 +174,7 @@ def overlay_png(picture: NDArray[np.uint8], shown: Float32) -> bytes:
 
 def overlay_webp(picture: NDArray[np.uint8], shown: Float32) -> bytes:
     """`overlay` as the bytes of a WebP: a twentieth of the PNG's size, for pages that hold many."""
-    return _encoded(overlay(picture, shown), "WEBP", quality=80)
+    return _encoded(overlay(picture, shown), "WEBP", quality=80, method=2)
 
 
 def _encoded(pixels: NDArray[np.uint8], form: str, **options: int) -> bytes:

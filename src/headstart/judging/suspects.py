@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.judging.intervals import FloatArray, IntArray
 from headstart.judging.quality import find_flaws
-from headstart.learning.novelty import BLOCK, NEIGHBOURS, _of_each_class, _unit
 from headstart.pictures.looks import Looks
 
 KINDS = ("label", "outlier", "dark", "bright", "blurred", "tiny", "odd_shape", "constant", "imbalance", "shortcut")
@@ -128,30 +126,6 @@ def doubtful_labels(probabilities: FloatArray, labels: IntArray) -> Doubtful:
     rows = np.argsort(-doubts, kind="stable")[:count]
     rows = rows[suggested[rows] != labels[rows]]
     return Doubtful(rows, suggested[rows], doubts[rows])
-
-
-def held_out_distances(vectors: NDArray[np.float32], labels: IntArray, folds: IntArray, groups: IntArray) -> FloatArray:
-    """How far each training picture lies from others: 1 - mean cosine with the five nearest references, float64 [n].
-
-    The references are chosen as those of `novelty.fit_novelty`; those of the picture's own fold are left out, for
-    a picture that no fold holds out those of its group. `vectors`: float32 [n, d]. `labels`, `folds` (-1: held out by
-    none), `groups`: int [n]. Infinite where nothing is left.
-    """
-    shuffled = np.random.default_rng([*b"novelty"]).permutation(len(labels))
-    chosen = _of_each_class(shuffled, labels)
-    references = _unit(vectors[chosen])
-    apart = np.where(folds >= 0, folds, -1 - groups)
-    distances = np.full(len(labels), np.inf)
-    for start in range(0, len(labels), BLOCK):
-        rows = slice(start, start + BLOCK)
-        cosines = _unit(vectors[rows]) @ references.T
-        cosines[apart[rows, None] == apart[chosen]] = -np.inf
-        count = min(NEIGHBOURS, len(chosen))
-        nearest = np.partition(cosines, len(chosen) - count, axis=1)[:, -count:]
-        there = np.isfinite(nearest)
-        means = np.where(there, nearest, 0).sum(axis=1, dtype=np.float64) / np.maximum(there.sum(axis=1), 1)
-        distances[rows] = np.where(there.any(axis=1), 1 - means, np.inf)
-    return distances
 
 
 def find_outliers(distances: FloatArray) -> tuple[IntArray, float]:

@@ -109,7 +109,7 @@ class Classifier:
         """Whether the picture with this SHA-256 was trained on."""
         key = short_digest(digest)
         position = int(np.searchsorted(self.trained_on, key))
-        return position < len(self.trained_on) and self.trained_on[position] == key
+        return position < len(self.trained_on) and bool(self.trained_on[position] == key)
 
     def _prediction(
         self,

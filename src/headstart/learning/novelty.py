@@ -76,7 +76,7 @@ def fit_novelty(
     """
     shuffled = np.random.default_rng([*b"novelty"]).permutation(len(rows))
     chosen = _of_each_class(shuffled, labels)
-    references = _unit(vectors[rows[chosen]]).astype(np.float16)
+    references = unit(vectors[rows[chosen]]).astype(np.float16)
     measured = shuffled[folds[shuffled] >= 0][:MOST_MEASURED]
     distances = [np.empty(0)]
     for fold in np.unique(folds[measured]):
@@ -85,6 +85,32 @@ def fit_novelty(
         distances.extend(_distances(vectors[out[i : i + BLOCK]], others) for i in range(0, len(out), BLOCK))
     radius, rate = _radius(np.concatenate(distances))
     return Novelty(references, max(radius, float(np.finfo(np.float16).eps)), rate)
+
+
+def held_out_distances(
+    vectors: NDArray[np.float32], labels: NDArray[np.int64], folds: NDArray[np.int64], groups: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """How far each training picture lies from others: 1 - mean cosine with the five nearest references, float64 [n].
+
+    The references are chosen as those of `fit_novelty`; those of the picture's own fold are left out, for
+    a picture that no fold holds out those of its group. `vectors`: float32 [n, d]. `labels`, `folds` (-1: held out by
+    none), `groups`: int [n]. Infinite where nothing is left.
+    """
+    shuffled = np.random.default_rng([*b"novelty"]).permutation(len(labels))
+    chosen = _of_each_class(shuffled, labels)
+    references = unit(vectors[chosen])
+    apart = np.where(folds >= 0, folds, -1 - groups)
+    distances = np.full(len(labels), np.inf)
+    for start in range(0, len(labels), BLOCK):
+        rows = slice(start, start + BLOCK)
+        cosines = unit(vectors[rows]) @ references.T
+        cosines[apart[rows, None] == apart[chosen]] = -np.inf
+        count = min(NEIGHBOURS, len(chosen))
+        nearest = np.partition(cosines, len(chosen) - count, axis=1)[:, -count:]
+        there = np.isfinite(nearest)
+        means = np.where(there, nearest, 0).sum(axis=1, dtype=np.float64) / np.maximum(there.sum(axis=1), 1)
+        distances[rows] = np.where(there.any(axis=1), 1 - means, np.inf)
+    return distances
 
 
 def _radius(distances: NDArray[np.float64]) -> tuple[float, float]:
@@ -106,12 +132,12 @@ def _of_each_class(shuffled: NDArray[np.int64], labels: NDArray[np.int64]) -> ND
 def _distances(features: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float64]:
     """1 - mean cosine of each row of `features` [n, d] with its nearest `references` [m, d], float64 [n]."""
     count = min(NEIGHBOURS, len(references))
-    cosines = _unit(features) @ references.T
+    cosines = unit(features) @ references.T
     nearest = np.partition(cosines, len(references) - count, axis=1)[:, -count:]
     return np.asarray(1 - nearest.mean(axis=1, dtype=np.float64))
 
 
-def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """The rows of `features`, each divided by its length; zero stays zero."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return np.asarray(features / np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)

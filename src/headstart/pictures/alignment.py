@@ -1,16 +1,19 @@
 """How alike two small prints are once they are aligned: cropped, stretched a little, or mirrored."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from headstart.parallel import core_count
 
 FloatArray = NDArray[np.float32]
 
 PRINT_SIDE, COARSE_SIDE = 32, 8
 SMALLEST = 0.84  # of a side: the smallest window that one picture is looked for in the other
 STEPS = 4  # of the fine alignment
-PAIRS_AT_ONCE = 1024  # some 80 MB
+PAIRS_AT_ONCE = 1024  # some 80 MB, for each thread
 FLAT = 1e-3  # the length below which a print less its mean is nothing
 
 
@@ -43,13 +46,18 @@ def align(prints: NDArray[np.uint8], pairs: NDArray[np.int64], least: float) -> 
     """
     coarse, detail = np.empty(len(pairs), np.float32), np.full(len(pairs), -1, np.float32)
     mirrored = np.empty(len(pairs), np.bool_)
-    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+
+    def of_block(start: int) -> None:
         block = slice(start, start + PAIRS_AT_ONCE)
         coarse[block], window, swapped, mirrored[block] = _best_window(prints, pairs[block])
         close = np.flatnonzero(coarse[block] >= least)
         if len(close):
             sources, targets = _ends(prints, pairs[block][close], swapped[close], mirrored[block][close])
             detail[start + close] = _detail(sources, targets, window[close])
+
+    with ThreadPoolExecutor(core_count()) as pool:
+        for _ in pool.map(of_block, range(0, len(pairs), PAIRS_AT_ONCE)):
+            pass  # what a thread raised is raised here
     return Aligned(coarse, detail, mirrored)
 
 

@@ -1,12 +1,14 @@
 """Pictures that are nearly the same: resized, cropped, saved again, brighter, darker or mirrored."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.parallel import core_count
 from headstart.pictures.alignment import align
 from headstart.pictures.dataset import Dataset
 from headstart.pictures.looks import PRINT_SIDE, Looks
@@ -130,8 +132,8 @@ def candidates(prints: NDArray[np.uint8], units: NDArray[np.float32]) -> NDArray
     n = len(prints)
     hashes = perceptual_hashes(prints)
 
-    found = [np.empty(0, np.int64)]
-    for block in _blocks(n):
+    def of_block(block: slice) -> NDArray[np.int64]:
+        found = []
         itself = np.arange(block.stop - block.start), np.arange(block.start, block.stop)
         apart = [np.negative(cosines := units[block] @ units.T, out=cosines)]
         apart += [np.bitwise_count(hashes[block, None] ^ turned) for turned in (hashes, hashes ^ MIRROR)]
@@ -140,7 +142,10 @@ def candidates(prints: NDArray[np.uint8], units: NDArray[np.float32]) -> NDArray
             first, second = _nearest(distances, most)
             first += block.start
             found.append(np.minimum(first, second) * n + np.maximum(first, second))
-    numbers = np.unique(np.concatenate(found))
+        return np.concatenate(found)
+
+    with ThreadPoolExecutor(core_count()) as pool:
+        numbers = np.unique(np.concatenate([np.empty(0, np.int64), *pool.map(of_block, _blocks(n))]))
     return np.stack(np.divmod(numbers, max(n, 1)), axis=1)
 
 

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from headstart.judging.metrics import Interval
 
 Point = tuple[float, float]
+_FAR_RIGHT = 0.8  # of a plot: texts beside dots beyond stand on their left
 _INNER = 1000  # the viewBox of lines and areas, which are stretched to the plot
 
 
@@ -48,11 +49,12 @@ class Band:
 
 @dataclass(frozen=True)
 class Marks:
-    """Dots at (x, value) with whiskers from low to high; `is_square` draws squares."""
+    """Dots at (x, value) with whiskers from low to high, and texts beside them; `is_square` draws squares."""
 
     points: tuple[tuple[float, Interval], ...]
     kind: str
     is_square: bool = False
+    texts: tuple[str, ...] = ()
 
 
 Layer = Line | Band | Marks
@@ -94,18 +96,19 @@ def ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 @dataclass(frozen=True)
 class Scale:
-    """The axis of a table's bars: from `start` to 1, with `ticks` as (place in per cent, text)."""
+    """The axis of a table's bars: from `start` to `end`, with `ticks` as (place in per cent, text)."""
 
     start: float
     ticks: tuple[tuple[float, str], ...]
+    end: float = 1.0
 
     def at(self, value: float) -> str:
         """Where a share lies, in per cent of the axis."""
-        return _percent(min(1.0, max(0.0, (value - self.start) / (1 - self.start))))
+        return _percent(min(1.0, max(0.0, (value - self.start) / (self.end - self.start))))
 
     def length(self, interval: Interval) -> str:
         """How long an interval is, in per cent of the axis."""
-        return _percent((min(1.0, interval.high) - max(self.start, interval.low)) / (1 - self.start))
+        return _percent((min(self.end, interval.high) - max(self.start, interval.low)) / (self.end - self.start))
 
 
 def scale(intervals: Iterable[Interval]) -> Scale:
@@ -119,6 +122,18 @@ def scale(intervals: Iterable[Interval]) -> Scale:
     values = [start + (1 - start) * number / count for number in range(count + 1)]
     texts = [f"{value * 100:.0f}" for value in values]
     return Scale(start, tuple((number * 100 / count, text) for number, text in enumerate(texts)))
+
+
+def differences(intervals: Iterable[Interval]) -> Scale:
+    """The axis for differences between shares, in points of a hundred: it holds them and 0, from tick to tick."""
+    known = [end for one in intervals for end in (one.low, one.value, one.high)]
+    low, high = min(0.0, *known), max(0.0, *known)
+    apart = ticks(low, max(high, low + 0.01), 6)
+    step = apart[1] - apart[0]
+    first, last = math.floor(low / step + 1e-9), max(math.ceil(high / step - 1e-9), 1)
+    texts = [f"{number * step * 100:+.3g}".replace("-", "−") if number else "0" for number in range(first, last + 1)]
+    count = last - first
+    return Scale(first * step, tuple((number * 100 / count, text) for number, text in enumerate(texts)), last * step)
 
 
 def around(values: Iterable[float], least: float = 0.0, most: float = math.inf) -> tuple[float, float]:
@@ -162,7 +177,17 @@ def _stretched(x: Axis, y: Axis, layer: Line | Band) -> Markup:
 
 
 def _marks(x: Axis, y: Axis, layer: Marks) -> Markup:
-    return Markup("").join(_mark(x, y, at, interval, layer) for at, interval in layer.points)
+    dots = Markup("").join(_mark(x, y, at, interval, layer) for at, interval in layer.points)
+    named = zip(layer.points, layer.texts, strict=False)
+    return dots + Markup("").join(
+        Markup('<text class="dot-name" x="{}%" y="{}%" dx="{}" dy="-0.5em" text-anchor="{}">{}</text>').format(
+            _percent(x.at(at)),
+            _percent(1 - y.at(interval.value)),
+            *((-9, "end") if x.at(at) > _FAR_RIGHT else (9, "start")),
+            text,
+        )
+        for (at, interval), text in named
+    )
 
 
 def _mark(x: Axis, y: Axis, at: float, interval: Interval, layer: Marks) -> Markup:

@@ -6,41 +6,56 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.judging.report import words
+from headstart.judging.report import losses, words
 from headstart.judging.report.record import Json, Record, Row, Rows
 
 PAIRS, LABELS, OF_A_KIND, TABLE_ROWS = 12, 24, 12, 500
 
 KINDS = {
-    "leak": ("Leaks", "stand in the test and among the pictures to learn from"),
-    "shortcut": ("Shortcuts", "tell the classes apart without looking at the content"),
-    "conflicting_label": ("Contradictions", "stand under two labels"),
-    "label": ("Labels that look wrong", "are named otherwise by heads that never saw them"),
-    "unreadable": ("Unreadable files", "cannot be opened as a picture"),
-    "too_large": ("Too large", "have more pixels than are opened"),
-    "vanished": ("Vanished", "were there and are no more"),
-    "duplicate": ("Exact copies", "are the same file as another"),
-    "near_duplicate": ("Near copies", "are pairs that show nearly the same"),
-    "outlier": ("Unlike the rest", "resemble no other picture of their class"),
-    "dark": ("Dark", "are darker than nearly all"),
-    "bright": ("Bright", "are brighter than nearly all"),
-    "blurred": ("Blurred", "are less sharp than nearly all"),
-    "tiny": ("Tiny", "have few pixels"),
-    "odd_shape": ("Odd shape", "are much wider or taller than the rest"),
-    "constant": ("Empty", "show one colour and nothing else"),
-    "imbalance": ("Unequal classes", "have very unlike numbers of pictures"),
-    "too_few": ("Too few", "have too few pictures to learn from"),
-    "empty_class": ("Empty classes", "have no picture in them"),
-    "ignored": ("Not used", "were passed over; the table below says why"),
+    "leak": ("Leaks", "in the test, and among the pictures to learn from", "Leak"),
+    "shortcut": ("Shortcuts", "something beside the content tells classes apart", "Shortcut"),
+    "conflicting_label": ("Contradictions", "the same picture under two labels", "Contradiction"),
+    "label": (
+        "Labels that look wrong",
+        "a head that did not learn from the picture names it otherwise",
+        "Doubtful label",
+    ),
+    "unreadable": ("Unreadable files", "cannot be opened as a picture", "Unreadable file"),
+    "too_large": ("Too large", "more pixels than are opened", "Too large"),
+    "vanished": ("Vanished", "there at first, and then no more", "Vanished"),
+    "empty_class": ("Classes without pictures", "with no picture to learn from", "Class without pictures"),
+    "duplicate": ("Exact copies", "the same file as another", "Exact copy"),
+    "near_duplicate": ("Near copies", "pairs that show nearly the same", "Near copy"),
+    "outlier": ("Unlike the rest", "like none of the other pictures", "Unlike the rest"),
+    "dark": ("Dark", "darker than nearly all", "Dark"),
+    "bright": ("Bright", "brighter than nearly all", "Bright"),
+    "blurred": ("Blurred", "less sharp than nearly all", "Blurred"),
+    "tiny": ("Tiny", "few pixels", "Tiny"),
+    "odd_shape": ("Odd shape", "much wider or taller than the rest", "Odd shape"),
+    "constant": ("One colour", "nothing else to be seen", "One colour"),
+    "imbalance": ("Unequal classes", "some have many times the pictures of others", "Unequal classes"),
+    "too_few": ("Too few", "too few pictures of a class to learn it well", "Too few"),
+    "ignored": ("Not used", "passed over; the table below says why", "Not used"),
 }
+"""The heading of several, what is meant, and what one of them is called."""
+
 _GRAVE = {"leak", "shortcut", "conflicting_label", "label", "unreadable", "too_large", "vanished", "empty_class"}
 _SEPARATE = {"label", "duplicate", "near_duplicate", "leak"}
+_SHORTCUT_HINT = (
+    "What gives the classes away here may be missing in new pictures. AUC is how often a picture of the class has more "
+    "of it (or less) than one of the other classes: 0.50 would be no difference, 1.00 gives the class away. Balanced "
+    "accuracy is the accuracy with classes weighing equally."
+)
+_DOUBT = re.compile(r".*: probability ([01]\.\d+) against ([01]\.\d+)", re.DOTALL)
 _TWIN = re.compile(r"(?:nearly )?the same picture(?:, mirrored,)? (?:as|is in \w+:) (.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of finding: its name, what is meant, how many there are, and whether to look at it first."""
+    """One kind of finding: its name, what is meant, how many there are, and whether to look at it first.
+
+    `name` is that of several, or of the one there is.
+    """
 
     key: str
     name: str
@@ -63,6 +78,41 @@ class Pair:
         """Whether the labels agree, or one is not known."""
         return self.first_label == self.second_label or not (self.first_label and self.second_label)
 
+    @property
+    def label(self) -> str:
+        """The label of the first, or of the second where that of the first is not known."""
+        return self.first_label or self.second_label
+
+
+@dataclass(frozen=True)
+class Note:
+    """Findings of one kind about classes or the whole set: (reason, "weak" or "strong" or ""), and what to do."""
+
+    name: str
+    hint: str
+    reasons: tuple[tuple[str, str], ...]
+    action: str
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A picture with a label that looks wrong, a likelier one, and their probabilities ("" where not known)."""
+
+    path: str
+    label: str
+    suggested: str
+    given: str
+    likelier: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Labels that look wrong: `shown` of all `n`."""
+
+    shown: tuple[Doubt, ...]
+    n: int
+
 
 @dataclass(frozen=True)
 class Group:
@@ -83,6 +133,11 @@ class Pairs:
     shown: tuple[Pair, ...]
     n: int
 
+    @property
+    def has_clash(self) -> bool:
+        """Whether labels of a pair differ."""
+        return not all(pair.agrees for pair in self.shown)
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -90,9 +145,10 @@ class Findings:
 
     lead: str
     kinds: tuple[Kind, ...]
-    notes: Rows
+    losses: tuple[losses.Loss, ...]
+    notes: tuple[Note, ...]
     pairs: tuple[Pairs, ...]
-    labels: Group | None
+    labels: Doubts | None
     groups: tuple[Group, ...]
     table: Rows
     table_of: int
@@ -102,7 +158,7 @@ class Findings:
         """The paths that stand in the page."""
         sides = [path for pairs in self.pairs for pair in pairs.shown for path in (pair.first, pair.second)]
         labels = self.labels.shown if self.labels else ()
-        return (*[row["path"] for row in labels], *sides, *[row["path"] for of in self.groups for row in of.shown])
+        return (*[doubt.path for doubt in labels], *sides, *[row["path"] for of in self.groups for row in of.shown])
 
 
 def find(record: Record, twins: Sequence[tuple[str, str]], locate: Callable[[str], Path]) -> Findings | None:
@@ -115,19 +171,21 @@ def find(record: Record, twins: Sequence[tuple[str, str]], locate: Callable[[str
     single = [row for row in record.suspects if row["path"]]
     counts = Counter(row["kind"] for row in (*record.problems, *record.suspects))
     counts["near_duplicate"] = len(twins) or counts["near_duplicate"]
-    kinds = tuple(_kind(key, n) for key, n in _ordered(+counts))
+    weak = {"shortcut"} if counts["shortcut"] and not strong_shortcuts(record) else set()
+    kinds = tuple(_kind(key, n, key in _GRAVE - weak) for key, n in _ordered(+counts))
     labels = [row for row in record.suspects_of("label") if row["path"]]
     others = [kind for kind in kinds if kind.key not in _SEPARATE and any(row["kind"] == kind.key for row in single)]
     groups = []
     for kind in others:
-        rows = [row for row in record.suspects_of(kind.key) if row["path"]]
+        rows = [{**row, "reason": words.tight(row["reason"])} for row in record.suspects_of(kind.key) if row["path"]]
         groups.append(Group(kind, tuple(rows[:OF_A_KIND]), len(rows)))
     return Findings(
         lead=_lead(kinds),
         kinds=kinds,
-        notes=tuple(row for row in record.suspects if not row["path"]) + tuple(_shortcut_notes(record)),
+        losses=losses.find(record),
+        notes=tuple(_notes(record)),
         pairs=tuple(_pairs(record, twins, locate)),
-        labels=Group(_kind("label", len(labels)), tuple(labels[:LABELS]), len(labels)) if labels else None,
+        labels=Doubts(tuple(_doubt(row) for row in labels[:LABELS]), len(labels)) if labels else None,
         groups=tuple(groups),
         table=record.problems[:TABLE_ROWS],
         table_of=len(record.problems),
@@ -139,9 +197,37 @@ def _ordered(counts: Counter[str]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (place.get(item[0], len(place)), item[0]))
 
 
-def _kind(key: str, n: int) -> Kind:
-    name, meaning = KINDS.get(key, (words.title(key), ""))
-    return Kind(key, name, meaning, n, key in _GRAVE)
+def _kind(key: str, n: int, is_grave: bool) -> Kind:
+    several, meaning, one = KINDS.get(key, (words.title(key), "", words.title(key)))
+    return Kind(key, one if n == 1 else several, meaning, n, is_grave)
+
+
+def strong_shortcuts(record: Record) -> int:
+    """How many shortcuts are strong; where metrics.json does not tell, those of suspects.csv all count."""
+    found = (record.metrics.get("audit") or {}).get("shortcuts")
+    if found:
+        return sum(one.get("severity") != "weak" for one in found)
+    return len(record.suspects_of("shortcut")) if found is None else 0
+
+
+def _doubt(row: Row) -> Doubt:
+    """A row of suspects.csv; what the labels and numbers say already is not said again in words."""
+    numbers = _DOUBT.fullmatch(row["reason"])
+    likelier, given = (words.percent(float(number), 0) for number in numbers.groups()) if numbers else ("", "")
+    return Doubt(row["path"], row["label"], row["suggested"], given, likelier, "" if numbers else row["reason"])
+
+
+def _notes(record: Record) -> Iterator[Note]:
+    """What is said of classes and the whole set; findings of one kind that ask for the same stand together."""
+    found = (record.metrics.get("audit") or {}).get("shortcuts") or ()
+    severity = {_said(one): str(one.get("severity") or "") for one in found if isinstance(one, dict)}
+    together: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in (*(row for row in record.suspects if not row["path"]), *_shortcut_notes(record)):
+        together[row["kind"], row["action"]].append(row["reason"])
+    for (kind, action), reasons in together.items():
+        several, _, one = KINDS.get(kind, (words.title(kind), "", words.title(kind)))
+        said = tuple((reason, severity.get(reason, "")) for reason in reasons)
+        yield Note(several if len(said) > 1 else one, _SHORTCUT_HINT if kind == "shortcut" else "", said, action)
 
 
 def _lead(kinds: Sequence[Kind]) -> str:

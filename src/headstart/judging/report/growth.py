@@ -26,9 +26,14 @@ def find(record: Record) -> Growth | None:
     seen, hoped = _read(found, "points"), _read(found, "forecast")
     if not seen:
         return None
-    verdict = str(found.get("verdict") or "")
+    verdict = _sentence(words.tight(str(found.get("verdict") or "")))
     table = [(n, share, False) for n, share in seen] + [(n, share, True) for n, share in hoped]
     return Growth(verdict, _drawing(seen, hoped, verdict), tuple(table))
+
+
+def _sentence(text: str) -> str:
+    """`text` with a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text[-1:] in ('.', '!', '?', '') else '.'}"
 
 
 def _read(found: Json, key: str) -> list[tuple[int, Interval]]:

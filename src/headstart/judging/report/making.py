@@ -10,6 +10,20 @@ from headstart.judging.report import words
 from headstart.judging.report.record import Json, Record, interval
 
 UNSET = "not set"
+_SHORTEST = 0.005  # seconds of a stage that is worth a line
+_STAGES = {
+    "scan": "find the pictures",
+    "backbone": "load the backbone",
+    "features": "read the pictures, compute features",
+    "split": "find copies, split",
+    "head": "fit the head",
+    "finetune": "fine-tune",
+    "evaluate": "evaluate on the held-out pictures",
+    "judge": "judge: promises, growth, damage, suspects",
+    "maps": "see where it looked",
+    "save": "save",
+    "report": "write the report",
+}
 _NESTED_LINES = 12  # longer lists are told by their length
 
 
@@ -56,18 +70,19 @@ def find(record: Record, place: Path) -> Making | None:
         return None
     facts = [
         Facts("Pictures", tuple(_pictures(record))),
-        Facts("Options", tuple(_flat(run.get("options") or {}))),
-        Facts("Chosen by cross-validation", tuple(_flat(metrics.get("chosen") or {}))),
-        Facts("Computed", tuple(_flat(run.get("computed") or {}))),
+        Facts("Options", tuple(flat(run.get("options") or {}))),
+        Facts("Chosen by cross-validation", tuple(flat(metrics.get("chosen") or {}))),
+        Facts("Computed", tuple(flat(run.get("computed") or {}))),
         Facts("Versions", tuple(_versions(run))),
     ]
     times: Json = run.get("seconds") or metrics.get("seconds") or {}
     total = times.get("total") or sum(times.values())
-    stages = [(name, value) for name, value in times.items() if name != "total"]
+    stages = [(name, value) for name, value in times.items() if name != "total" and value >= _SHORTEST]
     return Making(
         facts=tuple(one for one in facts if one.lines),
         stages=tuple(
-            Stage(words.title(name), words.seconds(value), value / max(total, 1e-9)) for name, value in stages
+            Stage(_STAGES.get(name, words.title(name)), words.seconds(value), value / max(total, 1e-9))
+            for name, value in stages
         ),
         total=words.seconds(total) if times else "",
         commands=tuple(_commands(run, place)),
@@ -84,7 +99,8 @@ def _pictures(record: Record) -> Iterator[tuple[str, str]]:
     if record.classes:
         yield "classes", words.count(len(record.classes))
     if record.metrics.get("pictures_per_second"):
-        yield "embedded", f"{words.number(record.metrics['pictures_per_second'])} pictures a second"
+        speed = words.number(record.metrics["pictures_per_second"])
+        yield "features", f"{speed} pictures a second, those kept from before included"
 
 
 def _folds(record: Record) -> str:
@@ -93,15 +109,15 @@ def _folds(record: Record) -> str:
         return ""
     share = words.share(interval(found.get("accuracy")))
     pictures = words.many(found["n"], "training picture")
-    return f"Out of fold, each of {pictures} judged by a head that never saw it: {share}."
+    return f"In cross-validation, each of {pictures} judged by a head that did not learn from it: {share}."
 
 
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     """The leaves of nested JSON as (dotted name, value as text)."""
     for key, value in values.items():
         name = f"{above}{key}"
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{name}.")
+            yield from flat(value, f"{name}.")
         else:
             yield name, _text(value)
 
@@ -131,7 +147,7 @@ def _entry(value: object) -> str:
 def _versions(run: Json) -> Iterator[tuple[str, str]]:
     if run.get("python"):
         yield "Python", str(run["python"])
-    yield from _flat(run.get("versions") or {})
+    yield from flat(run.get("versions") or {})
     if run.get("machine"):
         yield "machine", str(run["machine"])
 
@@ -139,17 +155,20 @@ def _versions(run: Json) -> Iterator[tuple[str, str]]:
 def _commands(run: Json, place: Path) -> Iterator[Command]:
     here = shlex.quote(str(place))
     if run.get("options") is not None and run.get("data"):
-        options = " ".join(_given(run["options"]))
-        text = f"headstart train {shlex.quote(str(run['data']))} -o {here} {options}".rstrip()
-        yield Command(text, "the same again")
+        yield Command(training(str(run["data"]), run["options"], place), "the same again")
         yield Command(f"headstart predict {here} PICTURES...", "ask it about new pictures")
         yield Command(f"headstart evaluate {here} DATA", "judge it on other labelled pictures")
+
+
+def training(data: str, options: Json, place: Path) -> str:
+    """The command that trains the same again."""
+    return f"headstart train {shlex.quote(data)} -o {shlex.quote(str(place))} {' '.join(_given(options))}".rstrip()
 
 
 def _given(options: Json) -> Iterator[str]:
     """The options of a command line that differ from what holds without them."""
     for name, value in options.items():
-        flag = "--" + name.replace("_", "-")
+        flag = shlex.quote("--" + name.replace("_", "-"))
         if value in (None, False, "auto", [], "") or (name, value) in (("test", 0.2), ("seed", 0), ("resume", True)):
             continue
         yield flag if value is True else f"{flag} {shlex.quote(_text(value))}"

@@ -44,6 +44,11 @@ class Matrix:
         return len(self.classes) <= 4 or max(map(len, self.classes)) <= 4
 
     @property
+    def is_narrow(self) -> bool:
+        """Whether there is room beside it for the pictures of a field."""
+        return len(self.classes) <= 4 or (self.is_upright and len(self.classes) <= 10)
+
+    @property
     def pictures(self) -> tuple[str, ...]:
         """The paths that pressing a field shows, of mistakes first."""
         cells = [cell for line in self.cells for cell in line]

@@ -1,19 +1,12 @@
-"""The page itself: sections in their order, thumbnails, style, script, and the guard against anything else."""
+"""The page itself: sections in their order, and the thumbnails that they show."""
 
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from headstart.judging.report import (
     atlas,
-    charts,
     findings,
     growth,
     making,
@@ -25,9 +18,8 @@ from headstart.judging.report import (
     verdict,
     words,
 )
+from headstart.judging.report.base import build
 from headstart.judging.report.record import Record
-
-_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -89,25 +81,22 @@ def render(
     overlays = thumbnails.overlays(
         saliency, [row["path"] for row in sections.mistakes.worst] if sections.mistakes else ()
     )
-    script = (_HERE / "report.js").read_text("utf-8")
-    page: str = (
-        _environment()
-        .get_template("report.html.jinja")
-        .render(
-            title=_title(record, place),
-            record=record,
-            sections=sections,
-            names=NAMES,
-            thumbnails=small,
-            overlays=overlays,
-            numbers={path: number for number, path in enumerate(small)},
-            store=_store(sections, small, frozenset(shown)),
-            style=Markup((_HERE / "look.css").read_text("utf-8") + (_HERE / "report.css").read_text("utf-8")),
-            script=Markup(script),
-            script_hash=b64encode(sha256(script.encode()).digest()).decode(),
-        )
+    return build(
+        "report.html.jinja",
+        _store(sections, small, frozenset(shown)),
+        kind="report",
+        title=_title(record, place),
+        names=NAMES,
+        sections=sections,
+        family="",
+        record=record,
+        kinds=findings.KINDS,
+        thumbnails=small,
+        overlays=overlays,
+        numbers={path: number for number, path in enumerate(small)},
+        version=(record.run.get("versions") or {}).get("headstart"),
+        source="Every number in this page stands in the files beside it.",
     )
-    return page
 
 
 def _title(record: Record, place: Path) -> str:
@@ -141,31 +130,3 @@ def _cells(matrix: mistakes.Matrix, number: Mapping[str, int]) -> Iterable[dict[
                     "n": cell.n,
                     "shown": shown,
                 }
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    shown = (
-        "percent",
-        "share",
-        "ends",
-        "measured",
-        "number",
-        "count",
-        "many",
-        "chance",
-        "short",
-        "plain",
-        "title",
-        "exact",
-    )
-    environment.filters |= {name: getattr(words, name) for name in shown}
-    environment.globals |= {"kinds": findings.KINDS, "scale_of": charts.scale}
-    return environment

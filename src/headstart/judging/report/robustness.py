@@ -12,9 +12,14 @@ _WORST_CLASSES = 2
 
 @dataclass(frozen=True)
 class Strain:
-    """Accuracy under one kind of damage; `p` against the undamaged, and the classes that fared worst."""
+    """Accuracy under one kind of damage.
 
-    label: str
+    `detail` says how much of it, `p` is that against the undamaged pictures, `worst` are the classes that fared worst
+    among those that fared worse than the undamaged pictures.
+    """
+
+    name: str
+    detail: str
     accuracy: Interval
     p: float | None
     worst: tuple[tuple[str, Interval], ...]
@@ -56,22 +61,25 @@ class Robustness:
 def find(record: Record) -> Robustness | None:
     """What damage and looks do to the accuracy; None where neither was measured."""
     found: Json = record.metrics.get("robustness") or {}
-    strains = sorted(_strains(found), key=lambda strain: strain.accuracy.value)
+    clean = interval(found.get("clean"))
+    strains = sorted(_strains(found, clean), key=lambda strain: strain.accuracy.value)
     slices = sorted(_slices(record.metrics.get("slices") or ()), key=lambda one: (one.p is None, one.p or 0.0))
     if not (strains or slices):
         return None
-    clean = interval(found.get("clean"))
     return Robustness(_lead(strains, slices, clean), found.get("n", 0), clean, tuple(strains), tuple(slices))
 
 
-def _strains(found: Json) -> Iterator[Strain]:
+def _strains(found: Json, clean: Interval | None) -> Iterator[Strain]:
     for row in found.get("rows") or ():
         if (share := interval(row.get("accuracy"))) is not None:
-            yield Strain(str(row["label"]), share, row.get("p"), tuple(_worst(row.get("per_class") or {})))
+            name, opened, detail = words.tight(str(row["label"])).partition(" (")
+            worst = tuple(_worst(row.get("per_class") or {}, 1.0 if clean is None else clean.value))
+            yield Strain(name, detail.removesuffix(")") if opened else "", share, row.get("p"), worst)
 
 
-def _worst(per_class: Json) -> list[tuple[str, Interval]]:
+def _worst(per_class: Json, clean: float) -> list[tuple[str, Interval]]:
     known = [(name, share) for name, value in per_class.items() if (share := interval(value)) is not None]
+    known = [(name, share) for name, share in known if share.value < clean]
     return sorted(known, key=lambda item: item[1].value)[:_WORST_CLASSES]
 
 
@@ -87,8 +95,8 @@ def _lead(strains: list[Strain], slices: list[Slice], clean: Interval | None) ->
     if hurt and clean is not None:
         worst = hurt[0]
         said.append(
-            f"What hurts most is “{worst.label}”: {words.percent(worst.accuracy.value)} instead of "
-            f"{words.percent(clean.value)}."
+            f"What hurts most is “{worst.name}”{f' ({worst.detail})' if worst.detail else ''}: "
+            f"{words.percent(worst.accuracy.value)} instead of {words.percent(clean.value)}."
         )
         if len(strains) > len(hurt):
             said.append(

@@ -10,12 +10,12 @@ from headstart.judging.report import charts, words
 from headstart.judging.report.record import Json, Record, interval
 
 COVERAGE = 0.95
-"""The promise that is told in words; the others stand in a table."""
+"""The promise that is shown at once; the others are folded away."""
 
 _SETS = {
-    "threshold": "Sets by one threshold",
-    "adaptive": "Sets that adapt to the picture",
-    "per_class": "Sets with a promise for each class",
+    "threshold": "by one threshold",
+    "adaptive": "that adapt to the picture",
+    "per_class": "with a promise for each class",
 }
 
 
@@ -42,17 +42,6 @@ class Sets:
     def is_kept(self) -> bool:
         """Whether what was seen agrees with the promise."""
         return self.held is None or not self.held.high < self.coverage
-
-    @property
-    def sentence(self) -> str:
-        """The promise and what came of it."""
-        said = (
-            f"Asked for sets that hold the true class {words.exact(self.coverage)} of the time: they held it "
-            f"{words.share(self.held)}, with {words.number(self.mean_size)} classes on average"
-        )
-        return (
-            f"{said}; {words.percent(self.single, 0)} of the sets name a single class." if self.single else f"{said}."
-        )
 
 
 @dataclass(frozen=True)
@@ -111,15 +100,17 @@ def _lead(error: Interval | None, bins: tuple[Bin, ...]) -> str:
     if error is None:
         return ""
     ends = words.ends(error).replace(f"{words.THIN}%", "")
-    said = f"Its confidence is off by {words.points(error.value)} of a hundred on average ({ends})."
+    said = "How often it is right and how often it says it is differ "
+    said += f"by {words.points(error.value)} of a hundred on average" + (f" ({ends})." if ends else ".")
     off = [one for one in bins if not one.accuracy.low <= one.confidence <= one.accuracy.high]
     if not bins:
         return said
     if not off:
-        return f"{said} No bin of pictures departs from what it claims by more than chance would."
+        return f"{said} Chance alone may do that."
     boastful = sum(one.confidence > one.accuracy.value for one in off)
     way = "too sure" if boastful > len(off) / 2 else "too modest"
-    return f"{said} In {len(off)} of {words.many(len(bins), 'bin')} it is {way} by more than chance would have it."
+    where = "" if len(bins) == 1 else f" in {len(off)} of {len(bins)} groups of pictures"
+    return f"{said} It is surely {way}{where}."
 
 
 def _drawing(bins: tuple[Bin, ...], error: Interval | None) -> Markup:
@@ -131,7 +122,7 @@ def _drawing(bins: tuple[Bin, ...], error: Interval | None) -> Markup:
         charts.Marks(tuple((one.confidence, one.accuracy) for one in bins), "seen"),
     ]
     description = (
-        f"{words.many(len(bins), 'bin')} of pictures from {words.percent(bins[0].confidence, 0)} to "
+        f"{words.many(len(bins), 'group')} of pictures from {words.percent(bins[0].confidence, 0)} to "
         f"{words.percent(bins[-1].confidence, 0)} confidence; on the diagonal, confidence and accuracy agree. "
         f"Calibration error {words.share(error)}."
     )
@@ -153,9 +144,10 @@ def _strangers(found: Json) -> str:
     rejected = interval(found.get("rejected"))
     if rejected is None:
         return ""
+    wanted = found.get("false_reject_rate") or 0.0
     return (
-        f"“None of these” was set to reject {words.exact(found.get('false_reject_rate') or 0.0)} of pictures of the "
-        f"known classes; of the held-out ones it rejected {words.share(rejected)}."
+        f"“None of these” was set to reject {words.exact(float(f'{wanted:.2g}'))} of the "
+        f"pictures of known classes; of the held-out ones it rejected {words.share(rejected)}."
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart.judging.metrics import Interval
-from headstart.judging.report import words
+from headstart.judging.report import findings, losses, words
 from headstart.judging.report.record import Json, Record, interval
 
 FEW_PICTURES, FEW_OF_A_CLASS = 100, 10
@@ -27,17 +27,21 @@ class Chip:
 
 @dataclass(frozen=True)
 class Bar:
-    """A share with its interval on an axis from 0 to 1: who, what to say beside it, and whether it is ours."""
+    """A share with its interval on an axis from 0 to 1: who, whether it is surely worse, p, and whether it is ours."""
 
     name: str
     value: Interval
     note: str = ""
+    chance: str = ""
     is_ours: bool = False
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict: `right` of `n` held-out pictures, in sentences, as bars on one axis, and with cautions."""
+    """The verdict: `right` of `n` held-out pictures, in sentences, as bars on one axis, and with cautions.
+
+    `is_own_test`: whether they were held out of the training that the record is of. `losses`: classes not learnt.
+    """
 
     n: int
     right: int
@@ -46,6 +50,8 @@ class Verdict:
     bars: tuple[Bar, ...]
     others: tuple[tuple[str, str], ...]
     chips: tuple[Chip, ...]
+    losses: tuple[losses.Loss, ...]
+    is_own_test: bool
 
 
 def judge(record: Record) -> Verdict | None:
@@ -56,7 +62,7 @@ def judge(record: Record) -> Verdict | None:
         return None
     right = sum(row[place] for place, row in enumerate(test["confusion"]))
     bars = [Bar("this classifier", accuracy, is_ours=True)]
-    bars += [_baseline_bar(row) for row in _baselines(record)]
+    bars += [_baseline_bar(row, accuracy) for row in _baselines(record)]
     return Verdict(
         n=test["n"],
         right=right,
@@ -65,13 +71,22 @@ def judge(record: Record) -> Verdict | None:
         bars=tuple(sorted(bars, key=lambda bar: -bar.value.value)),
         others=tuple(_others(test)),
         chips=tuple(_chips(record, accuracy)),
+        losses=losses.find(record),
+        is_own_test=_is_own_test(record),
     )
+
+
+def _is_own_test(record: Record) -> bool:
+    """Whether a training held the pictures out; `evaluate` may have been given any."""
+    return "n_train" in record.metrics
 
 
 def _sentences(record: Record, accuracy: Interval) -> Iterator[str]:
     spread = accuracy.high - accuracy.low
-    if not math.isnan(spread):
-        pictures = words.many(record.test["n"], "held-out picture")
+    if record.metrics.get("seen"):
+        yield "What it answers on pictures that it learnt from says nothing about new ones."
+    elif not math.isnan(spread):
+        pictures = words.many(record.test["n"], "held-out picture" if _is_own_test(record) else "picture")
         pin, are = ("pins", "is") if record.test["n"] == 1 else ("pin", "are")
         sure = f"{pin} it down well" if spread <= NARROW else f"{pin} it down roughly"
         sure = sure if spread <= WIDE else f"{are} too few to say more"
@@ -101,12 +116,15 @@ def _called(row: Json) -> str:
     return known.get(row["name"], str(row["label"]))
 
 
-def _baseline_bar(row: Json) -> Bar:
+def _baseline_bar(row: Json, ours: Interval) -> Bar:
     measured = interval(row["accuracy"])
     assert measured is not None
-    p = row.get("p")
-    note = "" if p is None else f"{'no' if p < words.CERTAIN_BELOW else 'perhaps'}, {words.chance(p)}"
-    return Bar(str(row["label"]), measured, note)
+    if (p := row.get("p")) is None:
+        return Bar(str(row["label"]), measured)
+    note = "not surely"
+    if p < words.CERTAIN_BELOW:
+        note = "yes" if measured.value < ours.value else "no, surely better"
+    return Bar(str(row["label"]), measured, note, words.chance(p))
 
 
 def _others(test: Json) -> Iterator[tuple[str, str]]:
@@ -139,6 +157,8 @@ def _chips(record: Record, accuracy: Interval) -> Iterator[Chip]:
 
 
 def _chips_of_size(record: Record) -> Iterator[Chip]:
+    if seen := record.metrics.get("seen"):
+        yield Chip(f"it learnt from {seen:,} of these {record.test['n']:,}", "bad", "So it may know them by heart.")
     if (n := record.test["n"]) < FEW_PICTURES:
         yield Chip(
             f"only {words.many(n, 'test picture')}", "warn", "The fewer there are, the wider every interval.", "verdict"
@@ -148,7 +168,7 @@ def _chips_of_size(record: Record) -> Iterator[Chip]:
         yield Chip(
             f"{words.many(len(thin), 'class', 'classes')} with under {FEW_OF_A_CLASS} test pictures",
             "warn",
-            "What is said of these classes hangs on a handful of pictures.",
+            f"What is said of {'it hangs' if len(thin) == 1 else 'them hangs'} on a handful of pictures.",
             "mistakes",
         )
 
@@ -166,25 +186,22 @@ def _chips_of_data(record: Record) -> Iterator[Chip]:
     if leaks:
         kept = sum("kept" in row["action"] for row in leaks)
         text = f"{words.many(kept, 'leak')} kept" if kept else f"{words.many(len(leaks), 'leak')} removed"
-        more = "Pictures of the test were among those to learn from."
+        more = "Pictures of the test stood among those to learn from."
         yield Chip(text, "bad" if kept else "warn", more, "data")
-    if shortcuts := _strong_shortcuts(record):
+    if shortcuts := findings.strong_shortcuts(record):
         more = "Something beside the content tells the classes apart, such as the size of the file."
         yield Chip(words.many(shortcuts, "strong shortcut"), "bad", more, "data")
     wrong = len(record.suspects_of("label"))
     total = max(len(record.split), record.test["n"], 1)
     if wrong >= MANY_WRONG_LABELS * total and wrong:
-        yield Chip(f"{words.many(wrong, 'label')} may be wrong", "warn", "Each counts against the classifier.", "data")
+        yield Chip(
+            f"{words.many(wrong, 'label')} may be wrong",
+            "warn",
+            "Each teaches the wrong thing, or counts as a mistake.",
+            "data",
+        )
     if record.suspects_of("imbalance"):
         yield Chip("classes of very unequal size", "warn", "Accuracy is mostly that of the largest.", "mistakes")
-
-
-def _strong_shortcuts(record: Record) -> int:
-    """How many shortcuts are strong; where metrics.json does not tell, those of suspects.csv all count."""
-    found = (record.metrics.get("audit") or {}).get("shortcuts")
-    if found:
-        return sum(one.get("severity") != "weak" for one in found)
-    return len(record.suspects_of("shortcut")) if found is None else 0
 
 
 def _chips_of_training(record: Record, accuracy: Interval) -> Iterator[Chip]:
@@ -192,17 +209,17 @@ def _chips_of_training(record: Record, accuracy: Interval) -> Iterator[Chip]:
     if folds is not None and not math.isnan(folds.low) and (folds.low > accuracy.high or folds.high < accuracy.low):
         better = "better" if folds.value > accuracy.value else "worse"
         yield Chip(
-            f"{words.percent(folds.value)} out of fold, {words.percent(accuracy.value)} on the test",
+            f"{words.percent(folds.value)} in cross-validation, {words.percent(accuracy.value)} on the test",
             "warn",
-            f"It does {better} on the training pictures, each judged by a head that never saw it, than on the test: "
-            "the two parts differ in kind.",
+            f"It does {better} on the training pictures, each judged by a head that did not learn from it, than on the "
+            "test: the two parts differ in kind.",
             "making",
         )
     tuned = (record.run.get("computed") or {}).get("finetune") or {}
     if tuned.get("kept") == "head":
-        more = "On pictures kept aside the tuned network was not clearly better, so the solved head stands."
+        more = "On pictures kept aside the tuned network was not clearly better, so the solved head was kept."
         yield Chip("head kept, tuning did not help", "plain", more, "training")
     error = interval(record.test.get("ece"))
     if error is not None and not math.isnan(error.low) and error.low > NARROW:
-        more = "Confidence and accuracy part ways."
+        more = "It is not right as often as it says."
         yield Chip(f"probabilities {words.points(error.value)} off", "warn", more, "trust")

@@ -85,6 +85,25 @@ def points(difference: float) -> str:
     return f"{abs(difference) * 100:.1f} points"
 
 
+def signed(difference: float) -> str:
+    """A difference between shares as points of a hundred, with its sign.
+
+    >>> signed(0.0239), signed(-0.1), signed(-0.0001)
+    ('+2.4', '−10.0', '0.0')
+    """
+    text = f"{difference * 100:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def gap(interval: Interval) -> str:
+    """The ends of the interval of a difference between shares, in points of a hundred.
+
+    >>> gap(Interval(0.02, 0.005, 0.035))
+    '+0.5 to +3.5'
+    """
+    return f"{signed(interval.low)} to {signed(interval.high)}"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A measured number, to `digits` significant ones.
 
@@ -140,6 +159,15 @@ def seconds(value: float) -> str:
 def plain(text: str) -> str:
     """`text` without characters that control a screen: they, and lone surrogates, become U+FFFD."""
     return "".join("\ufffd" if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in text)
+
+
+def tight(text: str) -> str:
+    r"""`text` with no line break between a number and its per cent sign.
+
+    >>> tight("noise (18 % of full)")
+    'noise (18\u202f% of full)'
+    """
+    return text.replace(" %", f"{THIN}%")
 
 
 def short(text: str, most: int = 40) -> str:
