@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.delivery.review.again import Material, Trained
-from headstart.judging.suspects import Evidence, held_out_distances, label_suspects, outlier_suspects
+from headstart.judging.suspects import Evidence, label_suspects, outlier_suspects
 from headstart.pictures.dataset import Sample
 from headstart.pictures.overlay import pair_key
 from headstart.pictures.split import TEST
