@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from headstart import __version__
+from headstart.commands.backbones import backbones
+from headstart.commands.export import export
 from headstart.commands.review import review
 from headstart.commands.serve import serve
 from headstart.errors import HeadstartError, UsageError
@@ -362,14 +364,6 @@ def _refuse_options_of_data() -> None:
 
 
 @app.command()
-def backbones() -> None:
-    """List the backbones that can be used, and where their weights are."""
-    from headstart import terminal
-
-    _print(terminal.backbone_lines())
-
-
-@app.command()
 @click.option("--photos", metavar="SET", help="Download real photos instead: eurosat, imagenette or textures.")
 @click.option("--output", "-o", type=FilePath, default=Path("runs/demo"), show_default=True, help="The run folder.")
 def demo(photos: str | None, output: Path) -> None:
@@ -416,6 +410,8 @@ def cache_clear() -> None:
     _print([f"freed {freed / 1024**2:,.1f} MB in {storage.cache_folder()}"])
 
 
+app.add_command(backbones)
+app.add_command(export)
 app.add_command(serve)
 app.add_command(review)
 

@@ -99,19 +99,22 @@ def tensors(network: Network) -> dict[str, NDArray[Any]]:
     return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in inner.state_dict().items()}
 
 
-def untrained(known: NetworkFacts, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """The tensors of the network before any training, as its library draws them from `seed`."""
+def blank(known: NetworkFacts, seed: int = 0) -> nn.Module:
+    """The whole network before any training, as its library draws it from `seed`, in evaluation mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if known.library == "timm":
             import timm
 
-            network = cast(nn.Module, timm.create_model(known.architecture))
-        else:
-            from torchvision import models
+            return cast(nn.Module, timm.create_model(known.architecture)).eval()
+        from torchvision import models
 
-            network = cast(nn.Module, models.get_model(known.architecture, weights=None))
-    return {name: tensor.contiguous().numpy() for name, tensor in network.state_dict().items()}
+        return cast(nn.Module, models.get_model(known.architecture, weights=None)).eval()
+
+
+def untrained(known: NetworkFacts, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """The tensors of the network before any training, as its library draws them from `seed`."""
+    return {name: tensor.contiguous().numpy() for name, tensor in blank(known, seed).state_dict().items()}
 
 
 def to_onnx(module: nn.Module, preprocess: Preprocess) -> bytes:
