@@ -8,9 +8,9 @@ import faulthandler, os, signal
 from headstart.features import openvino_engine
 faulthandler.enable()
 signal.signal(signal.SIGINT, lambda *_: None)
-first = openvino_engine._core()
+first = openvino_engine.the_core()
 openvino_engine.cpu_precision("auto")
-assert openvino_engine._core() is first
+assert openvino_engine.the_core() is first
 os.kill(os.getpid(), signal.SIGINT)
 print("alive")
 """

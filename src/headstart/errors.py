@@ -23,6 +23,10 @@ class StorageError(HeadstartError):
     """A file cannot be written: no space, no permission, or something else stands in its place."""
 
 
+class ExportError(HeadstartError):
+    """An export does not answer as its model does, or cannot be made here."""
+
+
 class UsageError(HeadstartError):
     """An option has a value that is not allowed."""
 

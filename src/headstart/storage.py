@@ -68,7 +68,7 @@ def folder_written_atomically(folder: Path) -> Iterator[Path]:
     A former `folder` stays whole until the new one is complete; if the process is killed between the two
     renames, `recover` puts the former one back. Where the block fails, the former one is untouched.
     """
-    with _temporary_folder(folder) as temporary:
+    with temporary_folder(folder) as temporary:
         recover(folder)
         yield temporary
         _synchronise_all(temporary)
@@ -81,7 +81,7 @@ def folder_written_atomically(folder: Path) -> Iterator[Path]:
 @contextmanager
 def folder_written_once(folder: Path) -> Iterator[Path]:
     """Yield an empty temporary folder, which becomes `folder` unless another process was first with the same."""
-    with _temporary_folder(folder) as temporary:
+    with temporary_folder(folder) as temporary:
         yield temporary
         _synchronise_all(temporary)
         if not folder.exists():
@@ -126,8 +126,8 @@ def clear_cache() -> int:
 
 
 @contextmanager
-def _temporary_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder beside `folder`, removed at the end unless it was renamed.
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder`, removed at the end unless it was renamed.
 
     What processes that were killed left of theirs is removed too.
     """

@@ -59,7 +59,7 @@ class OpenVinoEngine:
 
 def requests_for(graph: Path, threads: int, precision: str, part: Part) -> "queue.SimpleQueue[Any]":
     """As many requests as `threads`, ready to infer `part` of the ONNX file `graph`; see `OpenVinoEngine.compile`."""
-    compiled = _compiled(_core(), graph, threads, precision, part)
+    compiled = _compiled(the_core(), graph, threads, precision, part)
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for _ in range(threads):
         requests.put(compiled.create_infer_request())
@@ -77,7 +77,7 @@ def read_graph(graph: Path) -> Any:
     Raises:
         StorageError: the file is damaged.
     """
-    return _read(_core(), graph, graph.read_bytes())
+    return _read(the_core(), graph, graph.read_bytes())
 
 
 def cpu_precision(precision: Precision) -> str:
@@ -86,7 +86,7 @@ def cpu_precision(precision: Precision) -> str:
     Raises:
         UsageError: bf16 is asked of a processor that does not have it.
     """
-    has_bf16 = "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has_bf16 = "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "auto":
         return "bf16" if has_bf16 else "f32"
     if precision == "bf16" and not has_bf16:
@@ -95,7 +95,7 @@ def cpu_precision(precision: Precision) -> str:
 
 
 @functools.cache
-def _core() -> Any:
+def the_core() -> Any:
     """The one OpenVINO core of this process, never given back.
 
     Each core gives the calling thread an alternate signal stack and puts the former one back when it goes. Two cores
