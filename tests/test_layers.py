@@ -140,3 +140,11 @@ def test_a_network_without_a_graph_is_refused():
 
     with pytest.raises(BackboneError, match="graph of Undecided"):
         layers(Undecided(), 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "fewest", "most"), [("resnet18", 5, 18), ("torchvision/vgg16", 16, 16), ("vit_tiny_patch16_224", 2, 62)]
+)
+def test_shortcuts_shorten_the_way(name, fewest, most):
+    last = layers(make(name), 224, 224)[-1]
+    assert (last.fewest, last.most) == (fewest, most)

@@ -53,7 +53,9 @@ class Layer:
     `kernel`, `stride`, `padding` and `dilation` are of rows and columns; () where there is no window. `output`: shape
     without the batch. `parameters` include those of what follows. `multiply_adds` are for one picture. `field`: height
     and width in pixels of what one unit sees; () where it is not known, and "whole" where it is everything. `jump`: how
-    many pixels lie between what two neighbouring units see (the effective stride).
+    many pixels lie between what two neighbouring units see (the effective stride). `fewest` and `most`: how many layers
+    with weights (convolutions, linear layers, attention) a picture has passed by then, on the shortest
+    and the longest way.
     """
 
     name: str
@@ -70,6 +72,11 @@ class Layer:
     field: tuple[int, ...] = ()
     jump: tuple[int, ...] = ()
     sees_all: bool = False
+    fewest: int = 0
+    most: int = 0
+
+
+WEIGHTED = {"convolution", "linear", "attention"}
 
 
 def layers(network: nn.Module, height: int, width: int) -> list[Layer]:
@@ -82,14 +89,19 @@ def layers(network: nn.Module, height: int, width: int) -> list[Layer]:
     reach, own = reaches(program), _own_parameters(program)
     rows: dict[Node, Layer] = {}
     owner: dict[Node, Node] = {}
+    depths = {node: (0, 0) for node in reach if node.op == "placeholder"}
     for node in program.graph.nodes:
         if node.op != "call_function" or node not in reach:
             continue
+        ways = [depths[one] for one in node.all_input_nodes if one in depths]
+        depths[node] = min(few for few, _ in ways), max(many for _, many in ways)
         parameters = own(node)
         kind = _kind(node, reach)
         before = next((owner[one] for one in node.all_input_nodes if one in owner), None)
         if kind is not None:
-            rows[node] = _layer(node, kind, reach[node], parameters)
+            fewest, most = (passed + (kind in WEIGHTED) for passed in depths[node])
+            depths[node] = fewest, most
+            rows[node] = replace(_layer(node, kind, reach[node], parameters), fewest=fewest, most=most)
             owner[node] = node
         elif before is not None:
             owner[node] = before

@@ -158,13 +158,17 @@ def overlay(picture: NDArray[np.uint8], shown: Float32) -> NDArray[np.uint8]:
     `picture`: uint8 [h, w, 3]. `shown`: [h, w], 0..1; where it is NaN the picture fades and has no colour.
     """
     grey = (picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
-    position = np.nan_to_num(shown) * np.float32(len(_ANCHORS) - 1)
-    below = np.clip(position.astype(np.intp), 0, len(_ANCHORS) - 2)
-    part = (position - below)[..., None]
-    colours = _ANCHORS[below] * (1 - part) + _ANCHORS[below + 1] * part
-    coloured = _STRENGTH * colours + (1 - _STRENGTH) * grey
+    coloured = _STRENGTH * viridis(np.nan_to_num(shown)) + (1 - _STRENGTH) * grey
     faded = _UNSEEN * 255 + (1 - _UNSEEN) * grey
     return np.rint(np.where(np.isnan(shown)[..., None], faded, coloured)).astype(np.uint8)
+
+
+def viridis(shown: Float32) -> Float32:
+    """The colours, float32 [h, w, 3] in 0..255, of a map [h, w] in 0..1."""
+    position = shown * np.float32(len(_ANCHORS) - 1)
+    below = np.clip(position.astype(np.intp), 0, len(_ANCHORS) - 2)
+    part = (position - below)[..., None]
+    return np.asarray(_ANCHORS[below] * (1 - part) + _ANCHORS[below + 1] * part, dtype=np.float32)
 
 
 def overlay_png(picture: NDArray[np.uint8], shown: Float32) -> bytes:

@@ -82,14 +82,15 @@ def anatomy_lines(found: Anatomy) -> Iterator[str]:
         f"{found.name}: {found.parameters:,} parameters, {found.multiply_adds / 1e6:,.0f} million multiply-adds for a "
         f"picture of {found.height} x {found.width} pixels"
     )
-    yield from _aligned([HEADER, *map(_cells, found.layers)])
+    yield from _aligned([HEADER, *map(cells, found.layers)])
     yield "sees: the receptive field, height x width in pixels of the picture; all: every pixel has a part in it"
     yield "every: pixels from one unit's field to the next one's (the effective stride)"
     if found.measured:
         yield _agreement(found)
 
 
-def _cells(layer: Layer) -> tuple[str, ...]:
+def cells(layer: Layer) -> tuple[str, ...]:
+    """A row of the table, under `HEADER`."""
     groups = "" if not layer.kernel else "each" if layer.groups == layer.output[0] > 1 else f"{layer.groups}"
     return (
         layer.name or "(network)",

@@ -1,0 +1,1 @@
+"""How a network sees: its layers as a table, and a page of pictures."""
