@@ -13,8 +13,8 @@ from headstart.errors import BackboneError
 from headstart.features.layers import layers
 from headstart.features.receptive import Span, measured_field
 
-# Sizes of the last maps' fields. This ResNet-50 strides in its 3 x 3 convolutions (427; 483 where in the 1 x 1); VGG-16
-# and Inception v3: Araujo, Norris and Sim, Distill 2019.
+# Sizes of the last maps' fields; docs/how-a-network-sees.md names the sources. This ResNet-50 strides in its 3 x 3
+# convolutions (427; 483 where in the 1 x 1).
 PUBLISHED = {
     "resnet18": ("layer4.1", 435),
     "resnet50": ("layer4.2", 427),
