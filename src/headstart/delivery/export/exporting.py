@@ -76,7 +76,7 @@ def export(
     form.check_installed()
     place = placing.claim(Path(path), form)
     predictor = artefact.load(model, "cpu", "f32")
-    source = Source(predictor.classifier, raw=raw)
+    source = Source(predictor.classifier, raw, form.one_by_one)
     material = pictures.gather(
         model, source.classifier, None if data is None else Path(data), calibrated=form.calibrated
     )
@@ -138,10 +138,6 @@ def _record(done: Exported, source: Source, model: Path, folder: Path, calibrate
     form = done.form
     # A file that stands alone has the name that it was given.
     names = {name: done.place.path.name if done.place.is_file else name for name in form.files}
-    facts = source.facts()
-    if form.one_by_one:
-        for side in ("input", "output"):
-            facts[side]["shape"] = [1, *facts[side]["shape"][1:]]
     files = {
         names[name]: {"sha256": digest(folder / name), "bytes": (folder / name).stat().st_size} for name in form.files
     }
@@ -154,7 +150,7 @@ def _record(done: Exported, source: Source, model: Path, folder: Path, calibrate
         "model": str(model),
         "backbone": source.classifier.backbone.name,
         "licence": source.classifier.backbone.licence,
-        **facts,
+        **source.facts(),
         **({"calibrated_on": calibrated_on} if form.calibrated else {}),
         "proof": {"pictures": done.origin, "agreement_asked": done.asked, **done.proof.to_json()},
         "runtimes": dict(zip(("original", "export"), done.runtimes, strict=True)),

@@ -90,6 +90,7 @@ FORMATS = {
             packages=("nncf",),
             extra="int8",
             calibrated=True,
+            one_by_one=True,
         ),
         Format("torch", (torch_format.FILE,), torch_format.write, torch_format.load),
         Format(

@@ -77,9 +77,14 @@ def _normalised(graph: Any) -> str:
 def _begin_at(graph: Any, tensor: str, name: str) -> None:
     """Let whatever used `tensor` use the input `name`, and whatever asked the pixels for their number too."""
     for node in graph.node:
+        for place, output in enumerate(node.output):
+            if output in (tensor, name):  # the latter may be the name of something else
+                node.output[place] = f"{output}.before"
         for place, given in enumerate(node.input):
             if given == tensor or (given == PIXELS and node.op_type == "Shape"):
                 node.input[place] = name
+            elif given == name:
+                node.input[place] = f"{given}.before"
 
 
 def _prune(graph: Any) -> None:

@@ -42,17 +42,15 @@ class Answering:
 
         core, threads = the_core(), core_count()
         options = {"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-        model = core.read_model(path)
-        _, *shape = model.input(0).partial_shape
-        model.reshape([1, *shape])
-        compiled = core.compile_model(model, "CPU", options)
+        compiled = core.compile_model(core.read_model(path), "CPU", options)  # as it is: see `int8_format.quantise`
         self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(threads):
             self.requests.put(compiled.create_infer_request())
         self.pool = ThreadPoolExecutor(threads)
         self.runtime = f"OpenVINO {openvino.__version__.partition('-')[0]}"
+        _, *shape = compiled.input(0).partial_shape
         kind = compiled.input(0).get_element_type().to_dtype()
-        self._one(np.zeros(tuple(side.get_length() for side in shape), kind))  # the first call: from one thread alone
+        self._one(np.zeros([side.get_length() for side in shape], kind))  # the first call: from one thread alone
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """The output [n, k] for a batch of inputs."""

@@ -185,10 +185,15 @@ def _digest(path: Path) -> str | None:
 
 def _parted(shelf: Shelf) -> tuple[Shelf, Shelf]:
     """`shelf` without a third of its pictures, and that third, for calibration; no group is in both."""
-    chosen = drawn(shelf.samples, min(CALIBRATION, max(1, len(shelf.samples) // 3)))
-    taken = {sample.digest for sample in chosen}
-    groups = {sample.group for sample in chosen} - {None}
-    rest = tuple(one for one in shelf.samples if one.digest not in taken and one.group not in groups)
+    members: dict[str, list[Sample]] = {}
+    for sample in shelf.samples:
+        members.setdefault(sample.group or sample.digest, []).append(sample)
+    wanted = min(CALIBRATION, max(1, len(shelf.samples) // 3))
+    names, chosen = list(members), list[Sample]()
+    for place in np.random.default_rng(SEED).permutation(len(names)).tolist():
+        if len(chosen) < wanted:
+            chosen += members.pop(names[place])
+    rest = tuple(sample for left in members.values() for sample in left)
     return Shelf(shelf.root, rest), Shelf(shelf.root, tuple(chosen))
 
 

@@ -19,10 +19,12 @@ class Source:
 
     With `raw` the file takes normalised float32 [n, 3, height, width] and gives logits [n, k]; without, it takes pixels
     uint8 [n, height, width, 3] and gives probabilities [n, k]. The calibration is in both: it is folded into the head.
+    With `one_by_one` n is 1.
     """
 
     classifier: Classifier
     raw: bool = False
+    one_by_one: bool = False
 
     @property
     def input(self) -> str:
@@ -33,6 +35,11 @@ class Source:
     def output(self) -> str:
         """The name of the output."""
         return LOGITS if self.raw else PROBABILITIES
+
+    @property
+    def count(self) -> int | str:
+        """How many pictures it takes at once; "n" stands for any number."""
+        return 1 if self.one_by_one else "n"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -49,10 +56,10 @@ class Source:
                 "name": self.input,
                 "type": kind,
                 "layout": layout,
-                "shape": ["n", *self.shape],
+                "shape": [self.count, *self.shape],
                 "colours": "RGB",
             },
-            "output": {"name": self.output, "type": "float32", "shape": ["n", len(self.classifier.classes)]},
+            "output": {"name": self.output, "type": "float32", "shape": [self.count, len(self.classifier.classes)]},
             "preprocessing": self._preprocessing(),
         }
 
