@@ -356,6 +356,30 @@ def test_a_torch_program_answers_alone(raw, torch_run, tmp_path):
     assert done.record["output"]["name"] == ("logits" if raw else "probabilities")
 
 
+@pytest.fixture(scope="session")
+def tuned_run(tmp_path_factory):
+    """A run whose network was trained by epochs, all of it, and kept."""
+    folder = tmp_path_factory.mktemp("tuned")
+    recipe = folder / "moving.toml"
+    recipe.write_text('base = "classic-finetune"\nbackbone = "test_resnet"\nweights = "none"\nepochs = 3\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADSTART_CACHE", str(folder / "cache"))
+        done = train(
+            tiny.class_folders(folder / "photos", 12), folder / "run", TrainOptions(recipe=str(recipe), device="cpu")
+        )
+    assert done.kept_recipe is not None
+    return folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("name", ["onnx", "openvino", "torch"])
+def test_a_fine_tuned_network_is_exported_as_it_became(name, raw, tuned_run, tmp_path):
+    done = export(tuned_run, name, tmp_path / "out", raw=raw)
+    assert done.proof.agreement.value == 1
+    assert done.proof.largest_same < 1e-4
+
+
 def predicted(run, paths):
     return {said.path: (said.label, said.probability) for said in artefact.load(run, "cpu", "f32").predict(paths)}
 
