@@ -16,8 +16,10 @@ from onnx import helper, numpy_helper
 
 from headstart.cli import app
 from headstart.delivery import artefact
-from headstart.delivery.export import exporting, formats, openvino_format, telling
+from headstart.delivery.export import exporting, formats, int8_format, openvino_format, telling
 from headstart.delivery.export.exporting import export
+from headstart.delivery.export.road import pixels_of
+from headstart.delivery.export.source import Source
 from headstart.delivery.run_folder import TrainOptions
 from headstart.errors import DataError, ExportError, StorageError, UsageError
 from headstart.features.openvino_engine import the_core
@@ -54,6 +56,16 @@ def torch_run(tmp_path_factory):
         options = TrainOptions(backbone="test_vit", weights=Path("none"), device="cpu", fit="squish")
         train(tiny.class_folders(folder / "photos", 12), folder / "run", options)
     return folder / "run"
+
+
+def said_by(script, place, paths):
+    """What an example prints: for each path its class and probability. It runs without headstart's sources."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, str(EXAMPLES / script), str(place), *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == list(map(str, paths))
+    return {path: (label, float(probability)) for path, label, probability in rows}
 
 
 def held_out_of(run):
@@ -124,7 +136,7 @@ def test_an_export_answers_as_predict_does(name, raw, tiny_run, tmp_path):
     record = json.loads((place / "export.json").read_text())
     assert record == json.loads(json.dumps(done.record))
     assert record["raw"] is raw
-    assert record["proof"]["n"] == done.proof.n == len(held_out_of(tiny_run))
+    assert record["proof"]["n"] == done.found.proof.n == len(held_out_of(tiny_run))
     assert record["proof"]["agreement"]["value"] == 1
     assert record["proof"]["change"]["largest"] < 1e-4
     assert record["proof"]["accuracy"]["p"] == 1
@@ -180,9 +192,11 @@ def test_openvino_files_take_batches_and_carry_their_facts(tiny_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_int8_is_calibrated_on_training_pictures_and_keeps_its_facts(tiny_run, tmp_path, monkeypatch):
+def test_int8_is_calibrated_on_training_pictures_and_keeps_its_facts(tiny_run, pictures, tmp_path, monkeypatch):
     pytest.importorskip("nncf", reason="headstart[int8] is not installed")
-    seen = []
+    seen, home = [], tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
     monkeypatch.setattr(
         exporting.pictures,
         "pixels",
@@ -198,7 +212,12 @@ def test_int8_is_calibrated_on_training_pictures_and_keeps_its_facts(tiny_run, t
     assert json.loads(model.get_rt_info(["headstart", "classes"]).astype(str)) == ["amber", "blue"]
     assert model.input(0).partial_shape.is_static
     assert done.record["input"]["shape"][0] == 1
-    assert 0 < done.proof.mean < 0.05
+    assert 0 < done.found.proof.mean < 0.05
+    assert not (home / "intel").exists()  # where openvino_telemetry would keep who we are
+    answering = openvino_format.load(tmp_path / "int8", done.record)
+    for path, (label, probability) in said_by("with_openvino.py", tmp_path / "int8", pictures).items():
+        (own,) = answering(pixels_of(Path(path), done.record["preprocessing"])[None])
+        assert (label, probability) == (done.record["classes"][own.argmax()], pytest.approx(own.max(), abs=1e-4))
 
 
 @pytest.mark.parametrize(
@@ -246,6 +265,34 @@ def test_wrong_preprocessing_in_the_record_is_refused(tiny_run, tmp_path, monkey
     monkeypatch.setattr(exporting.Source, "facts", turned)
     with pytest.raises(ExportError, match="not handed over"):
         export(tiny_run, "onnx", tmp_path / "out", raw=True)
+
+
+def test_a_file_that_its_runtime_cannot_run_is_refused(tiny_run, tmp_path, monkeypatch):
+    def unknown(graph):
+        graph.node[-1].op_type = "Nonsense"
+
+    broken(monkeypatch, "onnx", on_graph(unknown))
+    with pytest.raises(ExportError, match="ONNX Runtime cannot run"):
+        export(tiny_run, "onnx", tmp_path / "out")
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_the_head_of_a_rounded_network_is_centred(tiny_run, tmp_path):
+    """What int8 does to features, done to a kernel: its values in steps, always downwards."""
+    predictor = artefact.load(tiny_run, "cpu", "f32")
+    openvino_format.write(Source(predictor.classifier), tmp_path)
+    source = onnx.load(tiny_run / "model" / "model.onnx")
+    for tensor in source.graph.initializer:
+        if tensor.name == "kernel":
+            tensor.CopyFrom(numpy_helper.from_array(np.floor(8 * numpy_helper.to_array(tensor)) / 8, "kernel"))
+    core, model = the_core(), int8_format._read(the_core(), tmp_path / "model.xml")
+    rounded = core.read_model(source.SerializeToString())
+    rounded.reshape([1, 32, 32, 3])
+    inputs = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    wanted = int8_format._mean_logits(core, model, inputs)
+    assert np.abs(int8_format._mean_logits(core, rounded, inputs) - wanted).max() > 0.01
+    int8_format.centre(core, model, rounded, inputs)
+    assert int8_format._mean_logits(core, rounded, inputs) == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_refusal_names_the_worst_pictures_and_leaves_the_former_export(tiny_run, tmp_path, monkeypatch):
@@ -310,7 +357,7 @@ def test_a_model_without_its_run_needs_pictures(tiny_run, tmp_path):
         tiny.draw(data / "amber" / f"{seed}.png", tiny.HUES["amber"], 7000 + seed)
         tiny.draw(data / "blue" / f"{seed}.png", tiny.HUES["blue"], 8000 + seed)
     done = export(tmp_path / "alone", "onnx", tmp_path / "out", data=data)
-    assert (done.proof.n, done.record["proof"]["pictures"]) == (8, f"labelled in {data}")
+    assert (done.found.proof.n, done.record["proof"]["pictures"]) == (8, f"labelled in {data}")
     (data / "amber").rename(data / "ocher")
     with pytest.raises(DataError, match="ocher"):
         export(tmp_path / "alone", "onnx", tmp_path / "out", data=data)
@@ -324,8 +371,8 @@ def test_pictures_that_are_gone_or_changed_are_left_out_and_counted(tmp_path):
     (data / held_out[0]).unlink()
     tiny.draw(data / held_out[1], (1, 2, 3), 99)
     done = export(tmp_path / "run", "onnx", tmp_path / "out")
-    assert set(done.proof.left_out) == set(held_out[:2])
-    assert done.proof.n == len(held_out) - 2
+    assert set(done.found.proof.left_out) == set(held_out[:2])
+    assert done.found.proof.n == len(held_out) - 2
     assert any("2 of the pictures" in line for line in telling.lines(done))
     shutil.move(data, tmp_path / "elsewhere")
     with pytest.raises(DataError, match="--data"):
@@ -351,8 +398,8 @@ def test_the_command_names_the_formats_that_there_are():
 @pytest.mark.parametrize("raw", [False, True])
 def test_a_torch_program_answers_alone(raw, torch_run, tmp_path):
     done = export(torch_run, "torch", tmp_path / "out", raw=raw)
-    assert done.proof.agreement.value == 1
-    assert done.proof.largest_same < 1e-4
+    assert done.found.proof.agreement.value == 1
+    assert done.found.proof.largest_same < 1e-4
     assert done.record["output"]["name"] == ("logits" if raw else "probabilities")
 
 
@@ -376,12 +423,8 @@ def tuned_run(tmp_path_factory):
 @pytest.mark.parametrize("name", ["onnx", "openvino", "torch"])
 def test_a_fine_tuned_network_is_exported_as_it_became(name, raw, tuned_run, tmp_path):
     done = export(tuned_run, name, tmp_path / "out", raw=raw)
-    assert done.proof.agreement.value == 1
-    assert done.proof.largest_same < 1e-4
-
-
-def predicted(run, paths):
-    return {said.path: (said.label, said.probability) for said in artefact.load(run, "cpu", "f32").predict(paths)}
+    assert done.found.proof.agreement.value == 1
+    assert done.found.proof.largest_same < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -395,14 +438,9 @@ def predicted(run, paths):
 def test_the_examples_say_what_predict_says(script, name, request, pictures, tmp_path):
     run = request.getfixturevalue("torch_run" if name == "torch" else "tiny_run")
     export(run, name, tmp_path / "out")
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, str(EXAMPLES / script), str(tmp_path / "out"), *map(str, pictures)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
-    rows = [line.split("\t") for line in done.stdout.splitlines()]
-    expected = predicted(run, pictures)
-    assert [row[0] for row in rows] == list(map(str, pictures))
-    for path, label, probability in rows:
-        assert (label, float(probability)) == (expected[path][0], pytest.approx(expected[path][1], abs=1e-3))
+    said = said_by(script, tmp_path / "out", pictures)
+    for expected in artefact.load(run, "cpu", "f32").predict(pictures):
+        assert said[expected.path] == (expected.label, pytest.approx(expected.probability, abs=1e-3))
 
 
 def test_the_examples_do_not_use_headstart():

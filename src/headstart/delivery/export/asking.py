@@ -78,25 +78,27 @@ def ask(shelf: Shelf, predictor: Predictor, export: Export, progress: Progress) 
         ExportError: the export does not give probabilities.
         DataError: none of the pictures can be read by both.
     """
-    rows: list[tuple[Sample, FloatArray, FloatArray, FloatArray]] = []
+    samples: list[Sample] = []
+    said: list[FloatArray] = []
     left_out: list[str] = []
 
-    def ask_block(work: tuple[list[str], list[Prepared]]) -> Iterator[tuple[Sample, Any]]:
+    def ask_block(work: tuple[list[str], list[Prepared]]) -> list[tuple[Sample, FloatArray | None]]:
         return _ask_block(*work, shelf.root, predictor, export)
 
     with progress.stage("proof", len(shelf.samples)) as advance, ThreadPoolExecutor(predictor.plan.lanes) as pool:
         items = prepare(shelf.samples, shelf.root, predictor.classifier.backbone.preprocess)
         for answered in in_order(pool, ask_block, _blocks(shelf, items), 2 * predictor.plan.lanes):
-            for sample, said in answered:
-                if said is None:
+            for sample, answers in answered:
+                if answers is None:
                     left_out.append(sample.path)
                 else:
-                    rows.append((sample, *said))
+                    samples.append(sample)
+                    said.append(answers)
                 advance()
-    if not rows:
+    if not said:
         raise DataError("none of the held-out pictures can be read any more, so that nothing can be proved on them.")
-    samples, original, exported, same = zip(*rows, strict=True)
-    return Answers(samples, np.stack(original), np.stack(exported), np.stack(same), tuple(left_out))
+    original, exported, same = np.stack(said, axis=1)
+    return Answers(tuple(samples), original, exported, same, tuple(left_out))
 
 
 def _blocks(shelf: Shelf, items: Iterator[Prepared]) -> Iterator[tuple[list[str], list[Prepared]]]:
@@ -108,28 +110,24 @@ def _blocks(shelf: Shelf, items: Iterator[Prepared]) -> Iterator[tuple[list[str]
 
 def _ask_block(
     digests: list[str], items: list[Prepared], root: Path, predictor: Predictor, export: Export
-) -> Iterator[tuple[Sample, Any]]:
-    """Of each picture its sample, with what the model, the export, and the export of the same pixels say; or None."""
-    roads = [
-        _by_road(root, item, export.facts) if item.sample.digest == digest else None
-        for item, digest in zip(items, digests, strict=True)
-    ]
-    both = [(item, road) for item, road in zip(items, roads, strict=True) if road is not None]
-    said: list[tuple[FloatArray, FloatArray, FloatArray]] = []
-    if both:
-        given = np.stack([item.pixels for item, _ in both if item.pixels is not None])
-        own = np.stack([road for _, road in both])
-        original = predictor.classifier.probabilities(predictor.engine.embed(given))
-        exported = export.probabilities(own)
-        same = exported.copy()
-        differs = (given != own).any(axis=(1, 2, 3))
-        if differs.any():
-            same[differs] = export.probabilities(given[differs])
-        said = list(zip(original, exported, same, strict=True))
-    answers = iter(said)
-    return iter(
-        [(item.sample, None if road is None else next(answers)) for item, road in zip(items, roads, strict=True)]
-    )
+) -> list[tuple[Sample, FloatArray | None]]:
+    """Of each picture what the model, the export, and the export of the model's pixels say: [3, k], or None."""
+    asked = []
+    for item, digest in zip(items, digests, strict=True):
+        own = _by_road(root, item, export.facts) if item.sample.digest == digest else None
+        asked.append((item.sample, None if own is None or item.pixels is None else np.stack([item.pixels, own])))
+    both = [pair for _, pair in asked if pair is not None]
+    if not both:
+        return [(sample, None) for sample, _ in asked]
+    given, taken = np.stack(both, axis=1)
+    original = predictor.classifier.probabilities(predictor.engine.embed(given))
+    exported = export.probabilities(taken)
+    same = exported.copy()
+    differs = (given != taken).any(axis=(1, 2, 3))
+    if differs.any():
+        same[differs] = export.probabilities(given[differs])
+    answers = iter(np.stack([original, exported, same], axis=1))
+    return [(sample, None if pair is None else next(answers)) for sample, pair in asked]
 
 
 def _by_road(root: Path, item: Prepared, facts: dict[str, Any]) -> NDArray[np.uint8] | None:

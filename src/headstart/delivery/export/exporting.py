@@ -11,7 +11,7 @@ from headstart.delivery.export import formats, pictures, placing
 from headstart.delivery.export.asking import Export, ask
 from headstart.delivery.export.formats import Format
 from headstart.delivery.export.pictures import Material
-from headstart.delivery.export.proof import Disagreement, Proof, judge, refusals, shown_worst
+from headstart.delivery.export.proof import Proof, judge, refusals, shown_worst
 from headstart.delivery.export.source import Source
 from headstart.delivery.export.timing import Race, race
 from headstart.delivery.predictor import Predictor
@@ -25,21 +25,36 @@ MEGABYTE = 1e6
 
 
 @dataclass(frozen=True)
-class Exported:
-    """An export that stands at `place`, with everything that was found out about it.
+class Wish:
+    """What is asked for: `model` in the form of `form` at `place`, with an agreement of at least `agreement`."""
 
-    `asked` is the agreement that was asked for, `origin` says in words on which pictures it was proved, `runtimes` what
-    answered (the model, the export), `megabytes` the sizes of both, and `record` is what stands in export.json.
+    model: Path
+    form: Format
+    place: placing.Place
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found out about an export before it was handed over.
+
+    `origin` says in words on which pictures it was proved, `runtimes` what answered (the model, the export), and
+    `megabytes` are the sizes of both.
     """
 
-    place: placing.Place
-    form: Format
-    asked: float
     origin: str
     proof: Proof
     race: Race
     runtimes: tuple[str, str]
     megabytes: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export that was handed over: what was asked for, what was found, and the `record` in export.json."""
+
+    wish: Wish
+    found: Found
     record: dict[str, Any]
 
 
@@ -69,50 +84,60 @@ def export(
             and an earlier export that stands there is untouched.
         HeadstartError: the model or the pictures cannot be used, or `path` cannot be written to.
     """
-    model, form = Path(model), formats.named(to)
+    form = formats.named(to)
     asked = form.agreement if agreement is None else agreement
     if not 0 < asked <= 1:
         raise UsageError(f"--agreement must be above 0 and at most 1; received {asked:g}.")
     form.check_installed()
-    place = placing.claim(Path(path), form)
-    predictor = artefact.load(model, "cpu", "f32")
+    wish = Wish(Path(model), form, placing.claim(Path(path), form), asked)
+    predictor = artefact.load(wish.model, "cpu", "f32")
     source = Source(predictor.classifier, raw, form.one_by_one)
-    material = pictures.gather(
-        model, source.classifier, None if data is None else Path(data), calibrated=form.calibrated
-    )
+    labelled = None if data is None else Path(data)
+    material = pictures.gather(wish.model, source.classifier, labelled, calibrated=form.calibrated)
     record: dict[str, Any] = {}
-    with placing.handed_over(place, form, record) as folder:
-        _write(form, source, material, folder, progress)
-        written = Export(form.load(folder, source.facts()), source.facts())
-        proof = judge(ask(material.proved, predictor, written, progress), source.classifier.classes)
-        if reasons := refusals(proof, form, asked):
-            raise ExportError(_refused(proof, reasons, place))
-        daily = _daily(model, predictor)
-        exported = Exported(
-            place=place,
-            form=form,
-            asked=asked,
-            origin=material.origin,
-            proof=proof,
-            race=race(daily, written),
-            runtimes=(f"headstart, {daily.plan.name} {daily.plan.precision}", written.answering.runtime),
-            megabytes=(
-                _megabytes([source.classifier.backbone.graph]),
-                _megabytes([folder / name for name in form.files]),
-            ),
-            record=record,
-        )
-        record.update(_record(exported, source, model, folder, len(material.calibration.samples)))
-    return exported
-
-
-def _write(form: Format, source: Source, material: Material, folder: Path, progress: Progress) -> None:
-    with progress.stage(f"writing {form.name}", 1) as advance:
+    with placing.handed_over(wish.place, form, record) as folder:
+        calibrated_on = _write(form, source, material, folder, progress)
+        found = _prove(wish, source, predictor, material, folder, progress)
+        record.update(_record(wish, source, found, folder))
         if form.calibrated:
-            form.write(source, folder, pictures.pixels(material.calibration, source.classifier))
-        else:
-            form.write(source, folder)
+            record["calibrated_on"] = calibrated_on
+    return Exported(wish, found, record)
+
+
+def _write(form: Format, source: Source, material: Material, folder: Path, progress: Progress) -> int:
+    """Write the files; returns how many pictures they were calibrated on."""
+    with progress.stage(f"writing {form.name}", 1) as advance:
+        calibration = [pictures.pixels(material.calibration, source.classifier)] if form.calibrated else []
+        form.write(source, folder, *calibration)
         advance()
+    return sum(map(len, calibration))
+
+
+def _prove(
+    wish: Wish, source: Source, predictor: Predictor, material: Material, folder: Path, progress: Progress
+) -> Found:
+    """Ask the files in `folder` and the model about the pictures, and let them race.
+
+    What was loaded from the files is let go here: where files that are in use cannot be moved, they can be afterwards.
+
+    Raises:
+        ExportError: they do not answer as the model does.
+    """
+    export = Export(wish.form.load(folder, source.facts()), source.facts())
+    proof = judge(ask(material.proved, predictor, export, progress), source.classifier.classes)
+    if reasons := refusals(proof, wish.form, wish.agreement):
+        raise ExportError(_refused(proof, reasons, wish.place))
+    daily = _daily(wish.model, predictor)
+    return Found(
+        origin=material.origin,
+        proof=proof,
+        race=race(daily, export),
+        runtimes=(f"headstart, {daily.plan.name} {daily.plan.precision}", export.answering.runtime),
+        megabytes=(
+            _megabytes([source.classifier.backbone.graph]),
+            _megabytes([folder / name for name in wish.form.files]),
+        ),
+    )
 
 
 def _daily(model: Path, predictor: Predictor) -> Predictor:
@@ -123,9 +148,8 @@ def _daily(model: Path, predictor: Predictor) -> Predictor:
 
 
 def _refused(proof: Proof, reasons: Sequence[str], place: placing.Place) -> str:
-    worst: list[Disagreement] = shown_worst(proof)
     lines = [f"the export does not answer as the model does, and was not handed over: {'; '.join(reasons)}."]
-    lines += [f"Nothing was written to {place.path}. The worst pictures:", *(f"  {one}" for one in worst)]
+    lines += [f"Nothing was written to {place.path}. The worst pictures:", *(f"  {one}" for one in shown_worst(proof))]
     return "\n".join(lines)
 
 
@@ -133,27 +157,27 @@ def _megabytes(files: Sequence[Path]) -> float:
     return sum(file.stat().st_size for file in files) / MEGABYTE
 
 
-def _record(done: Exported, source: Source, model: Path, folder: Path, calibrated_on: int) -> dict[str, Any]:
+def _record(wish: Wish, source: Source, found: Found, folder: Path) -> dict[str, Any]:
     """What stands in export.json; see docs/export.md."""
-    form = done.form
+    form = wish.form
     # A file that stands alone has the name that it was given.
-    names = {name: done.place.path.name if done.place.is_file else name for name in form.files}
+    names = {name: wish.place.path.name if wish.place.is_file else name for name in form.files}
     files = {
         names[name]: {"sha256": digest(folder / name), "bytes": (folder / name).stat().st_size} for name in form.files
     }
+    sides = ("original", "export")
     return {
         "format": FORMAT,
         "to": form.name,
         "raw": source.raw,
         "files": files,
         "headstart": __version__,
-        "model": str(model),
+        "model": str(wish.model),
         "backbone": source.classifier.backbone.name,
         "licence": source.classifier.backbone.licence,
         **source.facts(),
-        **({"calibrated_on": calibrated_on} if form.calibrated else {}),
-        "proof": {"pictures": done.origin, "agreement_asked": done.asked, **done.proof.to_json()},
-        "runtimes": dict(zip(("original", "export"), done.runtimes, strict=True)),
-        "speed": done.race.to_json(),
-        "megabytes": {side: round(size, 3) for side, size in zip(("original", "export"), done.megabytes, strict=True)},
+        "proof": {"pictures": found.origin, "agreement_asked": wish.agreement, **found.proof.to_json()},
+        "runtimes": dict(zip(sides, found.runtimes, strict=True)),
+        "speed": found.race.to_json(),
+        "megabytes": {side: round(size, 3) for side, size in zip(sides, found.megabytes, strict=True)},
     }

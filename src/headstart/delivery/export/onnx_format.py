@@ -44,10 +44,18 @@ def graph_of(source: Source) -> bytes:
 
 
 def load(folder: Path, facts: dict[str, Any]) -> "Answering":
-    """The file in `folder`, ready to answer by ONNX Runtime on the CPU."""
-    import onnxruntime
+    """The file in `folder`, ready to answer by ONNX Runtime on the CPU.
 
-    session = onnxruntime.InferenceSession(folder / FILE, providers=["CPUExecutionProvider"])
+    Raises:
+        ExportError: ONNX Runtime cannot run it.
+    """
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+    try:
+        session = onnxruntime.InferenceSession(folder / FILE, providers=["CPUExecutionProvider"])
+    except (failures.Fail, failures.InvalidGraph, failures.InvalidArgument, failures.NotImplemented) as error:
+        raise ExportError(f"ONNX Runtime cannot run this network: {' '.join(str(error).split())[:300]}") from error
     return Answering(session, facts["input"]["name"], f"ONNX Runtime {onnxruntime.__version__}")
 
 
