@@ -104,7 +104,8 @@ def _mean_logits(core: Any, model: Any, inputs: NDArray[Any]) -> NDArray[np.floa
 
     cut = openvino.Model([_logits(model).output(0)], model.get_parameters(), "logits")
     compiled = core.compile_model(cut, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return np.mean([compiled(np.array(one)[None])[0][0] for one in inputs], axis=0, dtype=np.float64)
+    rows = np.array([compiled(np.array(one)[None])[0][0] for one in inputs], dtype=np.float64)
+    return np.asarray(rows.mean(axis=0))
 
 
 def _logits(model: Any) -> Any:
