@@ -32,7 +32,7 @@ from headstart.features.engines import plan_engine
 from headstart.features.extract import Features
 from headstart.pictures.dataset import Dataset, Sample
 from headstart.pictures.looks import Looks
-from headstart.pictures.split import TEST
+from headstart.pictures.split import TEST, split
 from results import machine, record, table
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -158,17 +158,18 @@ def generated(n: int, k: int, run: Path) -> Material:
         Sample(f"{label:03}/{number:05}.jpg", f"{label:03}", digest=digest)
         for number, (label, digest) in enumerate(zip(labels.tolist(), digests, strict=True))
     )
-    ordered = tuple(sorted(samples, key=lambda sample: sample.path))
+    dataset = Dataset(run, tuple(sorted(samples, key=lambda sample: sample.path)))
+    parts = split(dataset).parts.tolist()
     return Material(
         run=run,
         data=run,
         options=TrainOptions(device="cpu"),
-        dataset=Dataset(run, ordered),
+        dataset=dataset,
         outside=(),
         features=Features(tuple(digests), training.vectors, 0, looks(n, chance)),
         backbone=load_backbone(),
         plan=plan_engine("cpu"),
-        earlier={},
+        earlier={sample.digest: part for sample, part in zip(dataset.samples, parts, strict=True)},
     )
 
 

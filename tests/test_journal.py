@@ -402,6 +402,20 @@ def test_a_place_that_cannot_be_written_to(tmp_path):
         open_journal(tmp_path / "file" / "run.review.sqlite")
 
 
+def test_a_full_disk_keeps_what_was_decided(journal, path):
+    journal.decide("exclude", ["a"])
+    ((pages,),) = journal._connection.execute("pragma page_count").fetchall()
+    journal._connection.execute(f"pragma max_page_count = {pages}")
+    with pytest.raises(StorageError, match="no space left"):
+        journal.decide("relabel", ["b"], "bee", seen={"b": Seen("x" * 20_000, "y")})
+    assert journal.overlay() == Overlay(excluded=frozenset("a"))
+    journal._connection.execute(f"pragma max_page_count = {pages + 100}")  # somebody has made room
+    journal.decide("relabel", ["b"], "bee")
+    other = open_journal(path)
+    assert other.overlay() == Overlay(relabelled={"b": "bee"}, excluded=frozenset("a"))
+    other.close()
+
+
 def test_a_journal_can_be_read_where_nothing_can_be_written(tmp_path, monkeypatch):
     run = tmp_path / "photos"
     journal = open_journal(journal_path(run))

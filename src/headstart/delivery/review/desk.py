@@ -13,9 +13,9 @@ from typing import Any, cast
 from headstart.delivery import run_folder
 from headstart.delivery.review import again, export, queues, sight
 from headstart.delivery.review.again import Material, Trained
+from headstart.delivery.review.decision import Decision
 from headstart.delivery.review.journal import (
     Action,
-    Decision,
     Journal,
     Present,
     Seen,

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from headstart.delivery.review.decision import Decision, Subject
 from headstart.delivery.review.journal_file import clear_errors, connect, connect_to_read
 from headstart.delivery.review.standing import Standing
 from headstart.errors import HeadstartError, StorageError
@@ -45,35 +46,6 @@ class Seen:
 
     path: str
     label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One of the pictures (or classes) of a decision: its digest (or name), and what was decided before and after."""
-
-    id: str
-    path: str
-    label: str
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One row: `id` is its revision, from 1; `target` the revision that an "undo" or a "redo" is about."""
-
-    id: int
-    at: str
-    who: str
-    action: str
-    value: str | None
-    target: int | None
-    subjects: tuple[Subject, ...]
-
-    @property
-    def is_of_classes(self) -> bool:
-        """Whether its subjects are classes, also where it takes such a decision back."""
-        return bool(self.subjects) and not self.subjects[0].before and not self.subjects[0].after
 
 
 @dataclass(frozen=True)

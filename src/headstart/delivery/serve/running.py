@@ -234,12 +234,15 @@ def _listen(settings: Settings) -> socket.socket:
     host = settings.host.strip("[]")
     try:
         family = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, settings.port), family=family, backlog=BACKLOG)
+        listening = socket.create_server((host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise UsageError(
             f"cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}. "
             "Choose another with --host or --port."
         ) from error
+    # What is accepted inherits it: else the body of an answer waits for the receipt of its head, some 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def _address(settings: Settings, listening: socket.socket) -> str:
