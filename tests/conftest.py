@@ -30,6 +30,22 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two classes with the tiny backbone, made once; nothing may be written into it."""
+    from headstart.delivery.run_folder import TrainOptions
+    from headstart.workflow import train
+
+    from . import tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADSTART_CACHE", str(folder / "cache"))
+        options = TrainOptions(backbone="tiny", weights=tiny.install(folder), device="cpu")
+        train(tiny.class_folders(folder / "photos"), folder / "run", options)
+    return folder / "run"
+
+
 @pytest.fixture
 def warm_cache(converted: Path, cache: Path) -> Path:
     """The test's own cache folder, with the default backbone in it."""

@@ -23,7 +23,7 @@ ROOMS = [
     "judging",
     "delivery",
 ]
-LATE = ["workflow", "terminal", "demonstration", "options", "cli", "__main__"]
+LATE = ["workflow", "terminal", "demonstration", "options", "commands", "cli", "__main__"]
 ORDER = {name: number for number, name in enumerate(ROOMS + LATE)}
 
 # What imports torch at its top; nothing else imports one of these at its own: torch is loaded only where needed.

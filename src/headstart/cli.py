@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from headstart import __version__
+from headstart.commands.review import review
+from headstart.commands.serve import serve
 from headstart.errors import HeadstartError, UsageError
-from headstart.options import what_is_promised, where_it_runs
+from headstart.options import from_a_file, what_is_promised, where_it_runs
 
 if TYPE_CHECKING:
     from headstart.delivery.comparing import Compared
+    from headstart.delivery.run_folder import TrainOptions
 
 # Rooms are imported inside the commands: `headstart --help` must not wait for NumPy, let alone torch.
 
@@ -31,30 +34,6 @@ group_by_option = click.option(
 keep_leaks_option = click.option(
     "--keep-leaks", is_flag=True, help="Keep training pictures that also stand in the given test."
 )
-
-
-def _read_settings(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Take defaults for the command's options from a TOML file; the command line wins."""
-    if path is None:
-        return
-    import tomllib
-
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"cannot read the settings file {path}: {error}") from error
-    known = {option.name for option in context.command.params if isinstance(option, click.Option)} - {"config"}
-    for key, value in values.items():
-        if key.replace("-", "_") not in known:
-            raise UsageError(f"unknown setting '{key}' in {path}. Known: {', '.join(sorted(map(str, known)))}.")
-        if not isinstance(value, str | int | float):
-            raise UsageError(
-                f"the setting '{key}' in {path} must be a text, a number, true or false; received {value!r}."
-            )
-    # As on a command line, what is not a switch is text, which the option itself then checks.
-    context.default_map = {
-        key.replace("-", "_"): value if isinstance(value, bool) else str(value) for key, value in values.items()
-    }
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -113,27 +92,45 @@ def app() -> None:
 @click.option("--balanced", is_flag=True, help="Weigh classes equally, however many pictures each has.")
 @keep_leaks_option
 @where_it_runs
-@click.option(
-    "--config",
-    type=FilePath,
-    is_eager=True,
-    expose_value=False,
-    callback=_read_settings,
-    help="A TOML file of options.",
-)
+@from_a_file
 def train(data: Path, output: Path | None, test: str | None, **chosen: Any) -> None:
     """Train a classifier on the labelled pictures in DATA.
 
     DATA is a folder of class folders, a folder of split folders (train, val, test), a CSV, Parquet or JSON Lines
-    manifest (path,label[,split][,group]), or a zip or tar archive of one of these.
+    manifest (path,label[,split][,group]), or a zip or tar archive of one of these. It may also be a finished run, which
+    is trained again from its data, with its options, and with what was decided in `headstart review`.
     """
     from headstart import processes, progress, terminal, workflow
-    from headstart.delivery.run_folder import TrainOptions
+    from headstart.delivery import run_folder
 
-    options = TrainOptions(test=None if test is None else _test(test), **chosen)
+    options = run_folder.TrainOptions(test=None if test is None else _test(test), **chosen)
+    if run_folder.is_run(data):
+        options = _as_recorded(data, options)
     run = workflow.train(data, output, options, progress.on_standard_error())
     if processes.is_main():
         _print(terminal.run_lines(run))
+
+
+def _as_recorded(run: Path, chosen: "TrainOptions") -> "TrainOptions":
+    """The options that `run` was trained with, but for the few that do not change what comes out."""
+    from dataclasses import replace
+
+    from headstart.delivery import run_folder
+
+    given = _given()
+    free = {"resume", "track", "device", "precision"}
+    if fixed := given - free - {"output"}:
+        option = sorted(fixed)[0].replace("_", "-")
+        raise UsageError(f"{run} is a run, which is trained again as it was; leave out --{option}, or train its data.")
+    return replace(run_folder.recorded(run)[1], **{name: getattr(chosen, name) for name in given & free})
+
+
+def _given() -> set[str]:
+    """The options of the command that were given, in whatever way."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    names = [str(option.name) for option in context.command.params if isinstance(option, click.Option)]
+    return {name for name in names if context.get_parameter_source(name) is not default}
 
 
 @app.command()
@@ -222,9 +219,9 @@ def evaluate(model: Path, data: Path, output: Path | None, allow_training_pictur
     from headstart.delivery import artefact, evidence, run_folder
 
     predictor = artefact.load(model, **engine)
-    measured = workflow.measure(
-        predictor, data, allow_seen=allow_training_pictures, progress=progress.on_standard_error()
-    )
+    reviewed = run_folder.reviewed_of_model(model)
+    shown = progress.on_standard_error()
+    measured = workflow.measure(predictor, data, allow_seen=allow_training_pictures, reviewed=reviewed, progress=shown)
     if output is not None:
         extras = evidence.of_trial(measured.dataset, measured.trial, lambda: predictor, output)
         found = measured.trial, measured.promises, measured.dataset
@@ -359,13 +356,9 @@ def _listed(option: str, text: str | None) -> list[str]:
 
 def _refuse_options_of_data() -> None:
     """Finished runs have their options; only the place for the results can be chosen."""
-    context = click.get_current_context()
-    for option in context.command.params:
-        given = context.get_parameter_source(str(option.name)) is not click.core.ParameterSource.DEFAULT
-        if given and option.name not in ("paths", "output"):
-            raise UsageError(
-                f"{option.opts[0]} is for training candidates on one DATA; finished runs stay as they are."
-            )
+    if given := sorted(_given() - {"output"}):
+        option = given[0].replace("_", "-")
+        raise UsageError(f"--{option} is for training candidates on one DATA; finished runs stay as they are.")
 
 
 @app.command()
@@ -421,6 +414,10 @@ def cache_clear() -> None:
 
     freed = storage.clear_cache()
     _print([f"freed {freed / 1024**2:,.1f} MB in {storage.cache_folder()}"])
+
+
+app.add_command(serve)
+app.add_command(review)
 
 
 def main() -> None:

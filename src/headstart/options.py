@@ -1,9 +1,12 @@
-"""Options that belong together: where the backbone runs, and what predictions are to promise."""
+"""Options that belong together: where the backbone runs, what predictions are to promise, options from a file."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+
+from headstart.errors import UsageError
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -46,3 +49,45 @@ def what_is_promised(command: Command) -> Command:
         help="Mark answers as unsure, so that the others are right so often.",
     )
     return coverage(sets(wanted(command)))
+
+
+def from_a_file(command: Command) -> Command:
+    """The option --config, which names a TOML file of the command's other options."""
+    option = click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_read_settings,
+        help="A TOML file of options.",
+    )
+    return option(command)
+
+
+def _read_settings(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Take defaults for the command's options from a TOML file; the command line wins."""
+    if path is None:
+        return
+    import tomllib
+
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"cannot read the settings file {path}: {error}") from error
+    options = {option.name: option for option in context.command.params if isinstance(option, click.Option)}
+    known = options.keys() - {"config"}
+    for key, value in values.items():
+        if key.replace("-", "_") not in known:
+            raise UsageError(f"unknown setting '{key}' in {path}. Known: {', '.join(sorted(map(str, known)))}.")
+        several = options[key.replace("-", "_")].multiple
+        if not isinstance(value, list if several else str | int | float):
+            kind = "a list of texts" if several else "a text, a number, true or false"
+            raise UsageError(f"the setting '{key}' in {path} must be {kind}; received {value!r}.")
+    # As on a command line, what is not a switch is text, which the option itself then checks.
+    context.default_map = {key.replace("-", "_"): _as_typed(value) for key, value in values.items()}
+
+
+def _as_typed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [str(one) for one in value]
+    return value if isinstance(value, bool) else str(value)

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from headstart.delivery.comparing import Compared
+from headstart.delivery.review.journal import Reviewed
 from headstart.delivery.run_folder import Run
 from headstart.features import store, weights
 from headstart.judging.comparison import Pair
+from headstart.judging.report import words
 from headstart.judging.report.writing import REPORT
 from headstart.judging.suspects import Suspect
 from headstart.judging.trial import Trial
@@ -26,6 +28,7 @@ def run_lines(run: Run) -> Iterator[str]:
     split, solved = run.examples.split, run.solved
     sizes = f"{len(split.train):,} pictures to learn from, {len(split.test):,} held out"
     yield f"{sizes}, {len(solved.classifier.classes)} classes"
+    yield from _review_lines(run.reviewed)
     yield f"held out: {run.evaluation}"
     yield f"          macro F1 {run.evaluation.macro_f1}, log loss {run.evaluation.log_loss}"
     yield from _tuning_lines(run)
@@ -50,6 +53,7 @@ def measured_lines(measured: Measured) -> Iterator[str]:
     """What `evaluate` found."""
     if measured.seen:
         yield f"WARNING: the model learnt from {measured.seen} of these pictures; the numbers flatter it"
+    yield from _review_lines(measured.reviewed)
     evaluation = measured.trial.evaluation
     yield str(evaluation)
     yield f"macro F1 {evaluation.macro_f1}, log loss {evaluation.log_loss}, calibration error {evaluation.ece}"
@@ -61,6 +65,7 @@ def check_lines(checked: Checked, data: Path) -> Iterator[str]:
     """What `check` found: classes, problems, and a verdict."""
     dataset = checked.dataset
     yield f"{data}: {len(dataset.samples):,} pictures can be used, {len(dataset.classes)} classes"
+    yield from _review_lines(checked.reviewed)
     yield from _class_lines(dataset)
     yield from _problem_lines(dataset.problems, ON_REQUEST)
     yield from _suspect_lines(checked.audit.suspects, ON_REQUEST)
@@ -123,6 +128,24 @@ def cache_lines() -> Iterator[str]:
     for name in ("backbones", "compiled", "archives", "demo", "pixels"):
         if (folder / name).is_dir():
             yield f"  {folder_bytes(folder / name) / 1024**2:>9,.1f} MB  {name}"
+
+
+def _review_lines(reviewed: Reviewed | None) -> Iterator[str]:
+    """Which decisions of a review were applied, and where they stand."""
+    if reviewed is None:
+        return
+    overlay = reviewed.overlay
+    counts = {
+        "relabelled": len(overlay.relabelled) - len(overlay.added),
+        "excluded": len(overlay.excluded),
+        "confirmed": len(overlay.accepted),
+        "added": len(overlay.added),
+    }
+    parts = [f"{count:,} {what}" for what, count in counts.items() if count]
+    if overlay.renamed:
+        parts.append(f"{words.many(len(overlay.renamed), 'class', 'classes')} renamed")
+    said = ", ".join(parts)
+    yield f"review: {words.many(reviewed.count, 'decision')} applied ({said}) from {reviewed.path}"
 
 
 def _compare_rows(compared: Compared) -> Iterator[tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """The four roads through the rooms: train, evaluate, check, compare."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +15,7 @@ from headstart import processes
 from headstart.delivery import artefact, candidates, comparing, evidence, run_folder
 from headstart.delivery.comparing import Compared
 from headstart.delivery.predictor import Predictor
+from headstart.delivery.review.journal import Reviewed, read_reviewed
 from headstart.delivery.run_folder import DEFAULT_TEST_FRACTION, Run, TrainOptions
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.features.backbones import DEFAULT, UNTRAINED, Backbone, load_backbone
@@ -32,6 +33,7 @@ from headstart.pictures.classes import check_classes, check_names
 from headstart.pictures.dataset import Dataset
 from headstart.pictures.duplicates import groups, resolve
 from headstart.pictures.near import near_duplicates, with_twins
+from headstart.pictures.overlay import NOTHING, Overlay, apply, with_added
 from headstart.pictures.scan import scan
 from headstart.pictures.split import split
 from headstart.progress import SILENT, Progress
@@ -63,31 +65,38 @@ def train(
     """Train a classifier on the labelled pictures in `data` and write the run folder `run`.
 
     Args:
-        data: a folder of class folders, a folder of split folders, a manifest, or an archive of one of these.
-        run: where the results go; `runs/NAME` for data called NAME unless given. An earlier run there is
-            replaced when the new one is complete, and its split is extended, never drawn again.
+        data: a folder of class folders, a folder of split folders, a manifest, or an archive of one of these; or a
+            finished run, which is trained again from its data, with its options unless others are given.
+        run: where the results go; `runs/NAME` for data called NAME, and the same place for a run, unless given. An
+            earlier run there is replaced when the new one is complete, and its split is extended, never drawn again.
         options: see `TrainOptions`.
         progress: shows long work; nothing is shown unless given.
+
+    What was decided in a review of the run is applied to the data, see `headstart.pictures.overlay`.
 
     Raises:
         HeadstartError: the user can mend it, and the message says how; nothing is left half-written.
     """
-    data, options, clock = Path(data), options or TrainOptions(), Clock()
+    source, data, options = _source(Path(data), options)
+    clock = Clock()
     recipe, options = _settled(options)
-    folder = Path(run) if run is not None else run_folder.default(data)
+    folder = Path(run) if run is not None else source or run_folder.default(data)
     run_folder.claim(folder)
-    earlier = run_folder.earlier_split(folder, options)
+    earlier = run_folder.earlier_split(source or folder, options)
+    reviewed = read_reviewed(source or folder)
+    overlay = NOTHING if reviewed is None else reviewed.overlay
 
     with clock.stage("scan"):
-        dataset = scan(data, group_by=options.group_by, test=options.test_folder)
-        check_names(dataset)
+        dataset = with_added(scan(data, group_by=options.group_by, test=options.test_folder), overlay)
+        if reviewed is None:  # else names do not tell what the classes are
+            check_names(dataset)
     with clock.stage("backbone"):
         backbone, plan = _backbone(options, recipe, progress)
     with clock.stage("features"), processes.main_first(plan.device):
-        scanned = dataset.classes
+        scanned = {overlay.class_name(name) for name in dataset.classes}
         dataset, features = extract(dataset, backbone, plan, progress=progress)
     with clock.stage("split"):
-        dataset = resolve(_paired(dataset, features), keep_leaks=options.keep_leaks)
+        dataset = resolve(apply(_paired(dataset, features), overlay), keep_leaks=options.keep_leaks)
         dataset = check_classes(dataset, scanned=scanned)
         parts = split(dataset, test_fraction=options.test_fraction, seed=options.seed, earlier=earlier)
         examples = Examples(dataset, features, parts)
@@ -102,7 +111,7 @@ def train(
             kept = OnTrial(tuning.solved, tuning.examples, _try(tuning.solved, tuning.examples, options.seed))
     with clock.stage("judge"):
         out_of_fold = _out_of_fold(kept.solved, kept.examples, options.seed)
-        audit = examine(head, seed=options.seed)
+        audit = _unconfirmed(examine(head, seed=options.seed), examples.dataset, overlay)
         with processes.main_first(plan.device):
             assessment = assess(kept, head, plan, balanced=options.balanced, seed=options.seed, progress=progress)
     outcome = Run(
@@ -119,6 +128,7 @@ def train(
         seconds=clock.seconds,
         tuning=tuning,
         head=None if tuning is None else head.trial.evaluation,
+        reviewed=reviewed,
     )
     if processes.is_main():
         _save(outcome, clock)
@@ -142,6 +152,22 @@ def _save(run: Run, clock: Clock) -> None:
 def _predictor(run: Run) -> Predictor:
     classifier = run.solved.classifier
     return Predictor(classifier, run.plan, run.plan.load(classifier.backbone))
+
+
+def _source(data: Path, options: TrainOptions | None) -> tuple[Path | None, Path, TrainOptions]:
+    """The run that `data` is, if it is one; the data; and the options, given or recorded."""
+    if not run_folder.is_run(data):
+        return None, data, options or TrainOptions()
+    recorded, former = run_folder.recorded(data)
+    return data, recorded, options or former
+
+
+def _unconfirmed(audit: Audit, dataset: Dataset, overlay: Overlay) -> Audit:
+    """The audit less the labels that a person has confirmed."""
+    confirmed = {sample.path for sample in dataset.samples if overlay.is_confirmed(sample.digest, sample.label)}
+    return replace(
+        audit, suspects=tuple(one for one in audit.suspects if one.kind != "label" or one.path not in confirmed)
+    )
 
 
 def _paired(dataset: Dataset, features: Features) -> Dataset:
@@ -212,32 +238,38 @@ def _out_of_fold(solved: Solved, examples: Examples, seed: int) -> Evaluation:
 
 @dataclass(frozen=True)
 class Measured:
-    """An evaluation on new data: the trial, the data, and the classes of the data that the model does not know."""
+    """An evaluation on new data: the trial, the data, how many were trained on, and what was decided in review."""
 
     trial: Trial
     promises: Promises
     dataset: Dataset
     seen: int
+    reviewed: Reviewed | None = None
 
 
 def measure(
-    predictor: Predictor, data: str | Path, *, allow_seen: bool = False, progress: Progress = SILENT
+    predictor: Predictor,
+    data: str | Path,
+    *,
+    allow_seen: bool = False,
+    reviewed: Reviewed | None = None,
+    progress: Progress = SILENT,
 ) -> Measured:
     """Measure a loaded classifier on the labelled pictures in `data`; parts that the data came in do not matter.
+
+    What was `reviewed` is applied to the pictures among them that it is about.
 
     Raises:
         DataError: a class is unknown to the model, nothing can be read, or pictures were trained on and
             `allow_seen` is false: numbers on them would say nothing about new pictures.
     """
     classifier = predictor.classifier
+    overlay = NOTHING if reviewed is None else reviewed.overlay
     dataset = scan(Path(data))
-    unknown = sorted(set(dataset.classes) - set(classifier.classes))
-    if unknown:
-        raise DataError(
-            f"the model does not know these classes: {', '.join(unknown[:10])}. It knows "
-            f"{', '.join(classifier.classes[:10])}. Rename the folders, or leave those classes out."
-        )
+    _refuse_unknown(classifier, {overlay.class_name(name) for name in dataset.classes}, overlay)
     dataset, features = extract(dataset, classifier.backbone, predictor.plan, progress=progress)
+    dataset = apply(dataset, overlay)
+    _refuse_unknown(classifier, dataset.classes, overlay)
     if not dataset.samples:
         raise DataError(f"none of the pictures in {data} can be read.")
     seen = sum(classifier.has_seen(sample.digest) for sample in dataset.samples)
@@ -249,7 +281,19 @@ def measure(
     related = groups(dataset)
     vectors = features.vectors[features.rows(dataset.samples)]
     trial = try_classifier(classifier, dataset.samples, vectors, related)
-    return Measured(trial, _promises(classifier, trial, related), dataset, seen)
+    return Measured(trial, _promises(classifier, trial, related), dataset, seen, reviewed)
+
+
+def _refuse_unknown(classifier: Classifier, classes: Collection[str], overlay: Overlay) -> None:
+    unknown = sorted(set(classes) - set(classifier.classes))
+    if not unknown:
+        return
+    decided = {*overlay.relabelled.values(), *overlay.renamed.values()} & set(unknown)
+    hint = "Train again with what was decided" if decided else "Rename the folders, or leave those classes out"
+    raise DataError(
+        f"the model does not know these classes: {', '.join(unknown[:10])}. It knows "
+        f"{', '.join(classifier.classes[:10])}. {hint}."
+    )
 
 
 def _promises(classifier: Classifier, trial: Trial, related: NDArray[np.int64]) -> Promises:
@@ -263,13 +307,15 @@ def _promises(classifier: Classifier, trial: Trial, related: NDArray[np.int64]) 
 class Checked:
     """What `check` found: the readable pictures, every problem, what is suspect, and what forbids training if anything.
 
-    `examples` are the pictures with their features and parts; None where they cannot be trained on.
+    `examples` are the pictures with their features and parts; None where they cannot be trained on. `reviewed` is what
+    was decided in review and applied, if anything.
     """
 
     dataset: Dataset
     audit: Audit
     examples: Examples | None
     obstacle: str | None
+    reviewed: Reviewed | None = None
 
 
 def check(
@@ -283,20 +329,26 @@ def check(
     """Look at every picture in `data`, and say what is wrong, as `train` would.
 
     Labels are doubted by heads on the default backbone's features, each of which has not seen the picture; they are
-    thrown away, the features are kept for `train`.
+    thrown away, the features are kept for `train`. What was decided in a review of the data's run is applied; `data`
+    may also be that run.
     """
-    scanned = scan(Path(data), group_by=group_by)
+    source = run_folder.of_data(Path(data))
+    reviewed = None if source is None else read_reviewed(source)
+    overlay = NOTHING if reviewed is None else reviewed.overlay
+    _, data, options = _source(Path(data), None)
+    scanned = scan(data, group_by=group_by or options.group_by, test=options.test_folder)
     backbone, plan = _backbone(TrainOptions(), None, progress)
-    dataset, features = extract(scanned, backbone, plan, progress=progress)
-    dataset = resolve(_paired(dataset, features), keep_leaks=keep_leaks)
+    dataset, features = extract(with_added(scanned, overlay), backbone, plan, progress=progress)
+    dataset = resolve(apply(_paired(dataset, features), overlay), keep_leaks=keep_leaks)
     try:
-        ready = check_classes(dataset, scanned=scanned.classes)
+        ready = check_classes(dataset, scanned={overlay.class_name(name) for name in scanned.classes})
         examples = Examples(ready, features, split(ready, seed=seed))
         solved = solve(examples, backbone, plan.precision, progress=progress)
     except DataError as error:
-        return Checked(dataset, look_over(dataset, features), None, str(error))
+        return Checked(dataset, look_over(dataset, features), None, str(error), reviewed)
     head = OnTrial(solved, examples, _try(solved, examples, seed))
-    return Checked(ready, examine(head, seed=seed), examples, None)
+    audit = _unconfirmed(examine(head, seed=seed), ready, overlay)
+    return Checked(ready, audit, examples, None, reviewed)
 
 
 def compare(

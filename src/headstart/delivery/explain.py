@@ -28,6 +28,8 @@ AHEAD = 4  # pictures under way for each thread
 NAME_LENGTH = 60
 _LINE, _CAPTION, _KEY = 22, 48, 96  # pixels
 
+Pixels = NDArray[np.uint8]
+
 
 @dataclass(frozen=True, eq=False)
 class Explained:
@@ -134,12 +136,39 @@ def to_png(one: Explained) -> bytes:
     return buffer.getvalue()
 
 
-def _explainer(predictor: Predictor, against: str | None) -> Callable[[Prediction], Explained]:
-    """What explains one prediction; callable from several threads."""
+def drawer(predictor: Predictor, against: str | None = None) -> Callable[[Prediction, Pixels, Pixels], Explained]:
+    """What adds the map to a prediction, given the network's input and the picture as it is shown.
+
+    The input is what `Preprocess.apply` gives, uint8 [height, width, 3]; the picture is what `shown` gives. Callable
+    from several threads. See `explain` for `against` and the errors.
+    """
     classes, classifier = list(predictor.classes), predictor.classifier
     if against is not None and against not in classes:
         raise UsageError(f"the model does not know the class '{against}'. It knows {', '.join(classes[:10])}.")
     make_map, preprocess = saliency.mapper(classifier.backbone, predictor.plan), classifier.backbone.preprocess
+
+    def draw(said: Prediction, pixels: Pixels, picture: Pixels) -> Explained:
+        other = None if against in (None, said.label) else classes.index(str(against))
+        towards = saliency.direction(classifier.weight, classes.index(str(said.label)), other)
+        evidence = saliency.normalised(make_map(pixels, towards))
+        height, width = picture.shape[:2]
+        return Explained(said, picture, saliency.placed(evidence, preprocess, width, height))
+
+    return draw
+
+
+def shown(pixels: Pixels) -> Pixels:
+    """The picture as it is shown: no side is longer than `SIDE`, and none is shorter than one pixel."""
+    picture = Image.fromarray(pixels)
+    ratio = SIDE / max(picture.size)
+    size = max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio))
+    method = Image.Resampling.BICUBIC if ratio < 1 else Image.Resampling.NEAREST
+    return np.asarray(picture.resize(size, method))
+
+
+def _explainer(predictor: Predictor, against: str | None) -> Callable[[Prediction], Explained]:
+    """What explains one prediction, whose picture is read again; callable from several threads."""
+    draw, preprocess = drawer(predictor, against), predictor.classifier.backbone.preprocess
 
     def explain_one(said: Prediction) -> Explained:
         if said.error is not None or said.label is None:
@@ -149,23 +178,9 @@ def _explainer(predictor: Predictor, against: str | None) -> Callable[[Predictio
         except (PictureError, OSError) as error:
             problem = picture_problem(Sample(said.path, label=""), error)
             return Explained(Prediction(said.path, error=problem.detail))
-        other = None if against in (None, said.label) else classes.index(str(against))
-        towards = saliency.direction(classifier.weight, classes.index(said.label), other)
-        evidence = saliency.normalised(make_map(preprocess.apply(pixels), towards))
-        picture = _shown(pixels)
-        height, width = picture.shape[:2]
-        return Explained(said, picture, saliency.placed(evidence, preprocess, width, height))
+        return draw(said, preprocess.apply(pixels), shown(pixels))
 
     return explain_one
-
-
-def _shown(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture as it is shown: no side is longer than `SIDE`, and none is shorter than one pixel."""
-    picture = Image.fromarray(pixels)
-    ratio = SIDE / max(picture.size)
-    size = max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio))
-    method = Image.Resampling.BICUBIC if ratio < 1 else Image.Resampling.NEAREST
-    return np.asarray(picture.resize(size, method))
 
 
 def _draw_key(sheet: Image.Image, corner: tuple[int, int]) -> None:

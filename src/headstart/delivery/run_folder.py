@@ -6,7 +6,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from headstart.delivery import artefact
 from headstart.delivery.card import model_card
 from headstart.delivery.curves import CURVES, draw_curves
-from headstart.errors import StorageError, UsageError
+from headstart.delivery.review.journal import Reviewed, read_reviewed
+from headstart.errors import DataError, StorageError, UsageError
+from headstart.features.backbones import UNTRAINED
 from headstart.features.engines import Device, EnginePlan
 from headstart.features.openvino_engine import Precision
 from headstart.features.preprocess import Fit
@@ -100,6 +102,15 @@ class TrainOptions:
         """The options as JSON values."""
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "TrainOptions":
+        """The inverse of `to_json`; an option that is not recorded has its default."""
+        given = {one.name: record[one.name] for one in fields(cls) if one.name in record}
+        for name in ("weights", "test"):
+            if isinstance(given.get(name), str):
+                given[name] = Path(given[name])
+        return cls(**given)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -107,7 +118,8 @@ class Run:
 
     `audit` is what is suspect about the data, `assessment` what was found out about the classifier beside its
     evaluations. `tuning` is how a loop changed the classifier, and `head` what the solved head alone did on the
-    held-out pictures; both are None where only the head was solved.
+    held-out pictures; both are None where only the head was solved. `reviewed` are the decisions that were applied, if
+    any.
     """
 
     folder: Path
@@ -123,6 +135,7 @@ class Run:
     seconds: Mapping[str, float]
     tuning: "Tuned | None" = None
     head: Evaluation | None = None
+    reviewed: Reviewed | None = None
 
     @property
     def evaluation(self) -> Evaluation:
@@ -168,7 +181,7 @@ def claim(folder: Path) -> None:
         StorageError: something that is not a run stands there, or the place cannot be written to.
     """
     recover(folder)
-    if folder.exists() and not _is_run(folder) and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not is_run(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise StorageError(f"{folder} exists and is not a run; nothing was touched. Choose another place with -o.")
     with clear_storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -181,9 +194,9 @@ def earlier_split(folder: Path, options: TrainOptions) -> dict[str, int] | None:
     Raises:
         UsageError: that run drew its split by other rules; a split is extended, never drawn again.
     """
-    if not _is_run(folder):
+    if not is_run(folder):
         return None
-    former, now = _former_options(folder), options.to_json()
+    former, now = _read_record(folder)["options"], options.to_json()
     for name in ("seed", "test", "group_by"):
         if former.get(name) != now[name]:
             raise UsageError(
@@ -196,11 +209,73 @@ def earlier_split(folder: Path, options: TrainOptions) -> dict[str, int] | None:
     return {digest: numbers[part] if part in numbers else int(part) for digest, part in parts.items()}
 
 
-def _former_options(folder: Path) -> dict[str, Any]:
+def is_run(folder: Path) -> bool:
+    """Whether a finished run stands in `folder`."""
+    return (folder / RUN).is_file()
+
+
+def recorded(folder: Path) -> tuple[Path, TrainOptions]:
+    """The data that the run in `folder` was trained on, and with which options.
+
+    Raises:
+        StorageError: run.json is damaged.
+        DataError: the data are no longer there.
+    """
+    record = _read_record(folder)
+    data = Path(record["data"])
+    if not data.exists() and "place" in record:
+        data = Path(record["place"])  # the command was given in another folder
+    if not data.exists():
+        raise DataError(f"{folder} was trained on {data}, which is not there. Put it back, or train on another DATA.")
+    return data, replace(TrainOptions.from_json(record["options"]), resume=False)
+
+
+def backbone_asked(folder: Path) -> tuple[str | None, Path | None]:
+    """The backbone that the run in `folder` began from, and its weights; None where they were left to the default."""
+    record = _read_record(folder)
+    options = TrainOptions.from_json(record["options"])
+    recipe = record.get("computed", {}).get("finetune", {}).get("recipe")
+    if recipe is None:
+        return options.backbone, options.weights
+    untrained = recipe.get("weights") == "none" and options.weights is None
+    return recipe.get("backbone"), UNTRAINED if untrained else options.weights
+
+
+def of_data(data: Path) -> Path | None:
+    """The run whose review is about `data`: itself a run, or the default run of that data, if there is one."""
+    if is_run(data):
+        return data
+    folder = default(data)
+    if not is_run(folder):
+        return None
     try:
-        return dict(json.loads((folder / RUN).read_text("utf-8"))["options"])
-    except (ValueError, KeyError, TypeError) as error:
+        record = _read_record(folder)
+    except StorageError:  # a damaged run has nothing to say about the data
+        return None
+    return folder if Path(record.get("place", record["data"])).resolve() == data.resolve() else None
+
+
+def reviewed_revision(folder: Path) -> int:
+    """The revision of the journal that the run in `folder` was trained with; 0 where it was not reviewed before."""
+    return int(_read_record(folder).get("review", {}).get("revision", 0))
+
+
+def reviewed_of_model(model: Path) -> Reviewed | None:
+    """What was decided in a review of the run that `model` is, or stands in; None where nothing was."""
+    folder = next((place for place in (model, model.resolve().parent) if is_run(place)), None)
+    return None if folder is None else read_reviewed(folder)
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / RUN).read_text("utf-8"))
+        known, record = int(record.get("format", FORMAT)), {**record, "options": dict(record["options"])}
+        record["data"] = str(record["data"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{folder / RUN} is damaged ({error}). Choose another place with -o.") from error
+    if known > FORMAT:
+        raise StorageError(f"{folder} has format {known}; this headstart reads up to {FORMAT}. Upgrade headstart.")
+    return record
 
 
 def write(run: Run, self_check: NDArray[np.float32], extras: Extras) -> None:
@@ -334,10 +409,6 @@ def write_csv(path: Path, rows: Rows) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / RUN).is_file()
-
-
 def _split_rows(dataset: Dataset, split: Split) -> Rows:
     yield "path", "digest", "class", "part", "group"
     for sample, part in zip(dataset.samples, split.parts.tolist(), strict=True):
@@ -381,7 +452,9 @@ def _record(run: Run) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "data": str(run.data),
+        "place": str(run.data.resolve()),
         "options": run.options.to_json(),
+        **({} if run.reviewed is None else {"review": run.reviewed.to_json()}),
         "computed": {
             "device": run.plan.device,
             "engine": run.plan.name,

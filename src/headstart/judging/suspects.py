@@ -69,8 +69,8 @@ class Doubtful:
 def audit(evidence: Evidence) -> list[Suspect]:
     """Everything suspect about the labels, the pictures and the sizes of the classes; by kind, the worst first."""
     suspects = [
-        *_label_suspects(evidence),
-        *_outlier_suspects(evidence),
+        *label_suspects(evidence),
+        *outlier_suspects(evidence),
         *_flawed_suspects(evidence),
         *imbalance_suspects(evidence.labels, evidence.classes),
     ]
@@ -167,7 +167,8 @@ def imbalance_suspects(labels: IntArray, classes: tuple[str, ...]) -> list[Suspe
     return [Suspect("", "imbalance", float(1 - IMBALANCE / 2 / ratio), reason, action, classes[small])]
 
 
-def _label_suspects(evidence: Evidence) -> Iterator[Suspect]:
+def label_suspects(evidence: Evidence) -> Iterator[Suspect]:
+    """The `doubtful_labels`, the most doubtful first."""
     of_held_out = evidence.labels[evidence.held_out]
     doubtful = doubtful_labels(evidence.probabilities, of_held_out)
     for row, suggested, doubt in zip(doubtful.rows, doubtful.suggested, doubtful.doubts, strict=True):
@@ -182,7 +183,8 @@ def _label_suspects(evidence: Evidence) -> Iterator[Suspect]:
         yield Suspect(path, "label", float(doubt), reason, action, label, other)
 
 
-def _outlier_suspects(evidence: Evidence) -> Iterator[Suspect]:
+def outlier_suspects(evidence: Evidence) -> Iterator[Suspect]:
+    """What `find_outliers` finds, the farthest first."""
     rows, limit = find_outliers(evidence.distances)
     if len(rows) == 0:
         return

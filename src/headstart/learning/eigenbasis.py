@@ -92,14 +92,37 @@ def rotate(training: TrainingSet, scaling: Scaling) -> Rotated:
     scale = _measure_scale(training.vectors, rows, scaling)
     rotate = _rotate_few if len(rows) <= training.vectors.shape[1] else _rotate_many
     values, unrotate = rotate(training.vectors, rows, scale)
-    size = max(64, min(BLOCK_ROWS, BLOCK_NUMBERS // (training.classes * max(1, folds.max() + 1))))
+    return Rotated(values, order, _blocks(folds, training.classes), scale, unrotate)
+
+
+def chosen(everything: Rotated, training: TrainingSet) -> Rotated:
+    """The training rows of `everything`, all of `training.vectors` rotated in their order, in the order of their folds.
+
+    They are no longer centred, nor is their mean squared norm one: see `spread`.
+    """
+    order = np.argsort(training.folds, kind="stable")
+    values = everything.values[training.rows[order]]
+    blocks = _blocks(training.folds[order], training.classes)
+    return Rotated(values, order, blocks, everything.scale, everything.unrotate, everything.pool)
+
+
+def spread(rotated: Rotated) -> float:
+    """The mean squared distance of the rows from their mean, in units of their scale."""
+    u = rotated.values[:, :-1]
+    mean = u.mean(axis=0, dtype=np.float64)
+    squares = sum(float(np.einsum("ij,ij->", u[part], u[part], dtype=np.float64)) for part in slices(len(u)))
+    return squares / len(u) - float(mean @ mean)
+
+
+def _blocks(folds: Integers, classes: int) -> tuple[Block, ...]:
+    """Blocks of rows whose `folds`, int [n], do not fall."""
+    size = max(64, min(BLOCK_ROWS, BLOCK_NUMBERS // (classes * max(1, folds.max() + 1))))
     starts = np.flatnonzero(np.append(True, np.diff(folds) > 0)).tolist()
-    blocks = tuple(
+    return tuple(
         (slice(start + part.start, start + part.stop), int(folds[start]))
-        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True)
+        for start, stop in zip(starts, [*starts[1:], len(folds)], strict=True)
         for part in slices(stop - start, size)
     )
-    return Rotated(values, order, blocks, scale, unrotate)
 
 
 Rotation = tuple[Float32, Callable[[Float64], Float64]]

@@ -119,6 +119,7 @@ class _Goal:
 
 
 LOOSE, FOLD, FINAL = _Goal(1e-3), _Goal(3e-5, leading=64), _Goal(1e-7, leading=64, proven=True)
+NEAR, SHOWN = _Goal(1e-3, leading=64), _Goal(1e-6, leading=64)  # of fits that begin near: see `refit`
 
 
 def minimise(problems: Problems, start: Real, strength: float, goal: _Goal) -> Solved:

@@ -11,7 +11,7 @@ from headstart.learning.classifier import Classifier, short_digest
 from headstart.learning.conformal import fit_abstention, fit_sets
 from headstart.learning.examples import Examples
 from headstart.learning.head import FittedHead, fit_head
-from headstart.learning.novelty import fit_novelty
+from headstart.learning.novelty import Novelty, fit_novelty
 from headstart.progress import SILENT, Progress
 
 
@@ -42,8 +42,15 @@ def solve(
         balanced: weigh classes equally, however many pictures each has.
         progress: shows the cross-validation.
     """
+    fitted = fit_head(examples.training_set, balanced=balanced, progress=progress)
+    return complete(examples, fitted, backbone, precision)
+
+
+def complete(
+    examples: Examples, fitted: FittedHead, backbone: Backbone, precision: str, novelty: Novelty | None = None
+) -> Solved:
+    """The classifier with the `fitted` head: all that `solve` adds to it; `novelty` is fitted unless given."""
     training = examples.training_set
-    fitted = fit_head(training, balanced=balanced, progress=progress)
     held_out_labels = training.labels[fitted.held_out]
     calibration = fit_temperature(fitted.out_of_fold_logits, held_out_labels)
     out_of_fold = softmax(fitted.out_of_fold_logits / calibration.temperature)
@@ -54,7 +61,7 @@ def solve(
         classes=examples.dataset.classes,
         weight=(fitted.head.weight / calibration.temperature).astype(np.float32),
         bias=(fitted.head.bias / calibration.temperature).astype(np.float32),
-        novelty=fit_novelty(training.vectors, training.rows, training.labels, training.folds),
+        novelty=novelty or fit_novelty(training.vectors, training.rows, training.labels, training.folds),
         sets=fit_sets(out_of_fold, held_out_labels),
         abstention=fit_abstention(out_of_fold, held_out_labels),
         trained_on=np.sort(np.array([short_digest(digest) for digest in digests], dtype=np.uint64)),
