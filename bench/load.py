@@ -73,19 +73,28 @@ async def _ask(port: int, requests: list[bytes], clients: int, seconds: float, c
 
 
 async def _client(port: int, work: Iterator[bytes], until: float, outcome: Outcome) -> None:
+    """Ask one after the other on one connection; a connection that breaks counts as status 0, and is made anew."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        while time.perf_counter() < until and (request := next(work, None)) is not None:
-            started = time.perf_counter()
+    while time.perf_counter() < until and (request := next(work, None)) is not None:
+        started = time.perf_counter()
+        try:
             writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            await reader.readexactly(length)
-            status = int(head[9:12])
-            outcome.statuses[status] += 1
-            if status == 200:
-                outcome.latencies.append(time.perf_counter() - started)
-            else:
-                await asyncio.sleep(0.05)
-    finally:
-        writer.close()
+            status = await _answer(reader)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            status = 0
+            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        outcome.statuses[status] += 1
+        if status == 200:
+            outcome.latencies.append(time.perf_counter() - started)
+        else:
+            await asyncio.sleep(0.05)
+    writer.close()
+
+
+async def _answer(reader: asyncio.StreamReader) -> int:
+    """The status of the next answer, which is read to its end."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    await reader.readexactly(length)
+    return int(head[9:12])

@@ -184,7 +184,8 @@ def overload(args: argparse.Namespace, files: list[bytes]) -> str:
     other = sum(statuses.values()) - statuses[200] - statuses[503]
     return (
         f"Overload, 256 clients at a queue of 16: {crowded.rate:.0f} answers a second with p99 "
-        f"{crowded.quantile(0.99):.0f} ms, {statuses[503]} refusals with 503, {other} of any other kind. Right after "
+        f"{crowded.quantile(0.99):.0f} ms, {statuses[503]} refusals with 503, {other} broken connections or answers of "
+        "any other kind. Right after "
         f"it {after.statuses[200]} of 20 requests are answered, p50 {after.quantile(0.5):.0f} ms."
     )
 

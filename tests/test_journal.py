@@ -1,5 +1,6 @@
 """The journal: what holds follows from the rows, whoever wrote them, and whatever killed the writer."""
 
+import json
 import os
 import random
 import signal
@@ -13,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from headstart.delivery.review import journal as journals
 from headstart.delivery.review.journal import ConflictError, Seen, journal_path, open_journal, read_reviewed
+from headstart.delivery.review.journal_file import FORMAT
 from headstart.errors import StorageError, UsageError
 from headstart.pictures.overlay import Overlay
 
@@ -293,16 +294,15 @@ def test_decisions_about_different_pictures_can_come_in_any_order(tmp_path_facto
 
 
 WRITER = """
-import random, sys
+import json, sys
 from pathlib import Path
 from headstart.delivery.review.journal import open_journal
-from tests.test_journal import carry_out, draw
-path, begin = Path(sys.argv[1]), int(sys.argv[2])
-journal = open_journal(path)
-for number, wish in enumerate(draw(random.Random(7), 200)):
-    if number < begin:
-        continue
-    carry_out(journal, wish)
+journal = open_journal(Path(sys.argv[1]))
+for number, (action, names, value) in json.load(sys.stdin):
+    if action in ("undo", "redo"):
+        getattr(journal, action)()
+    else:
+        journal.decide(action, names, value)
     journal.add_training(journal.revision, {"wish": number})
     print(number, flush=True)
 """
@@ -312,38 +312,39 @@ for number, wish in enumerate(draw(random.Random(7), 200)):
 def test_nothing_is_lost_to_kills(path):
     """200 decisions and undos; the writer is killed at random moments, and goes on where the journal says."""
     wishes, chance = list(draw(random.Random(7), 200)), random.Random(11)
+    effective = [_had_effect(wishes[:number]) for number in range(len(wishes) + 1)]
     kills = begin = 0
     while begin < len(wishes):
-        said = _killed_writer(path, begin, chance.uniform(0.0, 0.05) if kills < 8 else None)
-        kills += 1
+        said = _killed_writer(path, list(enumerate(wishes))[begin:], chance)
+        kills += said < len(wishes) - 1
         journal = open_journal(path)
-        effective = [_had_effect(wishes[:number]) for number in range(len(wishes) + 1)]
         rows = journal.revision
-        begun = max(said + 1, begin)  # what was acknowledged is there, and at most one wish more
+        begun = said + 1  # what was acknowledged is there, and at most one wish more
         assert effective[begun] <= rows <= effective[min(begun + 1, len(wishes))]
         model = Model()
-        reached = begun if rows == effective[begun] else begun + 1
-        for wish in wishes[:reached]:
+        begin = begun if rows == effective[begun] else begun + 1
+        for wish in wishes[:begin]:
             model.do(*wish)
         assert journal.overlay() == model.overlay()
+        assert journal.count == len(model.done)
         journal.close()
-        begin = reached
     assert kills >= 8
 
 
-def _killed_writer(path, begin, seconds):
-    """The number of the last wish that the writer said was written; it is killed after so many seconds of writing."""
-    command = [sys.executable, "-c", WRITER, str(path), str(begin)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    lines = [process.stdout.readline()]
-    if seconds is not None:
-        time.sleep(seconds)
+def _killed_writer(path, wishes, chance):
+    """The number of the last wish that the writer said was written; it is killed some time after a few of them."""
+    command = [sys.executable, "-c", WRITER, str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process.stdout, process.stdin:
+        json.dump(wishes, process.stdin)
+        process.stdin.close()
+        lines = [process.stdout.readline() for _ in range(chance.randint(1, 15))]
+        time.sleep(chance.uniform(0.0, 0.003))
         process.send_signal(signal.SIGKILL)
-    lines += process.stdout.readlines()
-    process.stdout.close()
+        lines += process.stdout.readlines()
     process.wait()
     whole = [line for line in lines if line.endswith("\n")]
-    return int(whole[-1]) if whole else begin - 1
+    return int(whole[-1])
 
 
 def _had_effect(wishes):
@@ -386,7 +387,7 @@ def test_a_journal_of_a_later_headstart(journal, path):
     journal.decide("exclude", ["a"])
     journal.close()
     raw = sqlite3.connect(path)
-    raw.execute(f"pragma user_version = {journals.FORMAT + 1}")
+    raw.execute(f"pragma user_version = {FORMAT + 1}")
     raw.close()
     with pytest.raises(StorageError, match="Upgrade headstart"):
         open_journal(path)
@@ -399,6 +400,37 @@ def test_a_place_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         open_journal(tmp_path / "file" / "run.review.sqlite")
+
+
+def test_a_full_disk_keeps_what_was_decided(journal, path):
+    journal.decide("exclude", ["a"])
+    ((pages,),) = journal._connection.execute("pragma page_count").fetchall()
+    journal._connection.execute(f"pragma max_page_count = {pages}")
+    with pytest.raises(StorageError, match="no space left"):
+        journal.decide("relabel", ["b"], "bee", seen={"b": Seen("x" * 20_000, "y")})
+    assert journal.overlay() == Overlay(excluded=frozenset("a"))
+    journal._connection.execute(f"pragma max_page_count = {pages + 100}")  # somebody has made room
+    journal.decide("relabel", ["b"], "bee")
+    other = open_journal(path)
+    assert other.overlay() == Overlay(relabelled={"b": "bee"}, excluded=frozenset("a"))
+    other.close()
+
+
+def test_a_journal_can_be_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+    run = tmp_path / "photos"
+    journal = open_journal(journal_path(run))
+    journal.decide("exclude", ["a"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(StorageError, match="-wal"):  # it may hold what the file does not
+            read_reviewed(run)
+        journal.close()
+        assert read_reviewed(run).overlay.excluded == {"a"}
+        only_read = open_journal(journal_path(run), to_read=True)
+        with pytest.raises(StorageError, match="can be written to"):
+            only_read.undo()
+        only_read.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["photos.review.sqlite"]
 
 
 def test_what_a_training_reads(tmp_path):

@@ -21,3 +21,12 @@ def test_a_signal_finds_a_stack_after_several_uses():
         [sys.executable, "-c", ENGINES_AND_A_SIGNAL], capture_output=True, text=True, check=False, timeout=120
     )
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
+def test_nobody_is_told_that_it_is_used():
+    code = (
+        "from headstart.features.openvino_engine import _core; _core(); import openvino.tools.ovc as told\n"
+        "print(told.telemetry.__class__.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"

@@ -173,7 +173,7 @@ def test_evaluate_says_where_a_class_is_too_new(run, data):
         workflow.measure(artefact.load(run, device="cpu"), data, reviewed=read_reviewed(run))
 
 
-def test_check_applies_them(run, misplaced, warm_cache):  # noqa: ARG001 - check embeds with the default backbone
+def test_check_applies_them(warm_cache, run, misplaced):  # noqa: ARG001 - check embeds with the default backbone
     gone = next(iter(misplaced))
     with_all = workflow.check(run)
     with open_of(run) as journal:
@@ -362,6 +362,34 @@ def test_uncertain_pictures_are_unlike_each_other():
     assert len(set(chosen)) == 11
     assert len(queues.diverse(margins, units, 100)) == 52
     assert queues.diverse(margins[:0], units[:0], 3).tolist() == []
+
+
+def test_to_confirm_a_picture_with_two_labels_is_to_choose_one(data, tmp_path, weights):
+    tiny.class_folders(data)
+    (data / "blue" / "copy.png").write_bytes((data / "amber" / "05.png").read_bytes())
+    digest = digest_of(data / "blue" / "copy.png")
+    with desk_of(trained(data, tmp_path / "runs" / "photos", weights).folder) as desk:
+        (made,) = desk.decide("accept", [digest])
+        assert (made.action, made.value) == ("relabel", "amber")
+        desk.train()
+        assert desk.trained.labels[digest] == "amber"
+        assert digest not in ids(desk, "twins")
+
+
+def test_a_class_that_lost_its_pictures_can_be_chosen_still(run):
+    with desk_of(run) as desk:
+        of_amber = [item["id"] for item in desk.queue("all", 0, 500)["items"] if item["label"] == "amber"]
+        desk.decide("relabel", of_amber, "blue")
+        assert {"name": "amber", "pictures": 0} in desk.state()["classes"]
+        desk.decide("relabel", of_amber[:1], "amber")
+        assert {"name": "amber", "pictures": 1} in desk.state()["classes"]
+
+
+def test_undecided_between_which_classes(run):
+    with desk_of(run) as desk:
+        item = desk.queue("uncertain", 0, 1)["items"][0]
+        other = {"amber": "blue", "blue": "amber"}[item["suggested"]]
+        assert item["reason"].startswith(f"undecided between {item['suggested']!r} and {other!r}: probability 0.")
 
 
 @pytest.fixture

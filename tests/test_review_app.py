@@ -2,11 +2,13 @@
 
 import io
 import json
+import socket
 
 import pytest
 from PIL import Image
 
 from headstart.delivery.review import gate
+from headstart.delivery.review.running import _listening
 from tests import tiny
 from tests.desks import TOKEN, digest_of, noisy_data, served, snapshot, trained
 
@@ -250,3 +252,10 @@ def test_bound_to_all_addresses_any_name_will_do(run):
     with served(run, host="0.0.0.0") as (client, _):
         assert client.get("/api/state", headers={"host": "my-machine.local:8001"}).status_code == 200
         assert client.post("/api/undo", json={}, headers={gate.TOKEN: "wrong"}).status_code == 403
+
+
+def test_answers_do_not_wait_for_receipts():
+    with _listening(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -1,5 +1,6 @@
 """`headstart review` on the command line: files moved as decided, taken back, interrupted; manifest and log."""
 
+import json
 import os
 import signal
 import subprocess
@@ -73,14 +74,16 @@ def labels(data):
 
 
 @pytest.mark.usefixtures("decided")
-def test_nothing_is_moved_without_a_yes(headstart, run, data, monkeypatch):
-    before = snapshot(data.parent)
+def test_nothing_is_moved_without_a_yes(headstart, run, tmp_path, monkeypatch):
+    kept = ("photos", "new", "runs")
+    before = [snapshot(tmp_path / name) for name in kept]
     monkeypatch.setattr("click.confirm", lambda *_: False)
     status, out, _ = headstart("review", run, "--apply")
     assert status == 0
     assert "move " in out
     assert "nothing was moved" in out
-    assert snapshot(data.parent) == before
+    assert [snapshot(tmp_path / name) for name in kept] == before
+    assert not list(tmp_path.glob("* excluded"))
 
 
 @pytest.mark.usefixtures("decided")
@@ -239,6 +242,15 @@ def test_the_log(headstart, run):
     assert len(lines) == 5
     assert "relabel" in lines[0]
     assert lines[3].endswith("rename amber -> ochre")
+
+
+def test_a_run_of_a_later_headstart_is_refused(headstart, run):
+    record = json.loads((run / "run.json").read_text("utf-8"))
+    (run / "run.json").write_text(json.dumps({**record, "format": 2}), "utf-8")
+    status, _, err = headstart("review", run, "--port", "0")
+    assert status == 1
+    assert "format 2" in err
+    assert not journal_path(run).exists()
 
 
 def test_the_command_says_what_is_wrong(headstart, run, tmp_path):

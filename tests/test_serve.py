@@ -209,6 +209,19 @@ def test_slow_headers_are_given_up(server, monkeypatch):
     assert raw_request(server.port, b"GET /health HTTP/1.1\r\nHost: loc", seconds=10) == b""
 
 
+def test_answers_that_nobody_reads_are_given_up(tiny_run, monkeypatch):
+    monkeypatch.setattr(connection, "READING_SECONDS", 0.3)
+    with in_thread(tiny_run) as server, socket.socket() as lazy:
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.settimeout(10)
+        lazy.connect(("127.0.0.1", server.port))
+        with pytest.raises(OSError, match=r"eset|roken"):  # and never a timeout
+            while True:
+                lazy.sendall(b"GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+        with client(server) as ask:
+            assert ask.get("/health").status_code == 200
+
+
 @pytest.mark.parametrize(
     "data",
     [

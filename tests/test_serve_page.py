@@ -2,11 +2,15 @@
 
 import base64
 import csv
+import io
 import json
+import sys
 from contextlib import contextmanager
 
 import pytest
+from PIL import Image
 
+from headstart import cli
 from headstart.delivery import artefact
 from headstart.delivery.run_folder import TrainOptions
 from headstart.delivery.serve.settings import Limits
@@ -93,23 +97,46 @@ def answered(page, count):
     page.locator("#cards:not(:has(.pending))").wait_for(state="attached")
 
 
-def test_a_dropped_picture_gets_the_answer_of_predict(chromium, server, tiny_run, tmp_path):
-    tiny.draw(tmp_path / "mine.png", tiny.HUES["amber"], 5, size=(80, 60))
-    (said,) = artefact.load(tiny_run, "cpu").predict([tmp_path / "mine.png"])
+@pytest.fixture
+def kinds(tmp_path):
+    """Pictures that are read in different ways."""
+    whole = Image.open(io.BytesIO(picture(size=(120, 80))))
+    tiny.draw(tmp_path / "wide.png", tiny.HUES["amber"], 5, size=(300, 60))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    whole.save(tmp_path / "turned.jpg", exif=turned)
+    whole.convert("RGBA").save(tmp_path / "see-through.webp", lossless=True)
+    whole.convert("P").save(tmp_path / "palette.gif")
+    whole.convert("I;16").save(tmp_path / "deep.png")
+    return sorted(path for path in tmp_path.iterdir() if path.is_file())
+
+
+def test_command_interface_and_page_give_the_same_probabilities(chromium, server, tiny_run, kinds, monkeypatch, capsys):
+    monkeypatch.setenv("HEADSTART_CACHE", str(tiny_run.parent / "cache"))
+    words = ["predict", str(tiny_run), *map(str, kinds), "--format", "jsonl", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["headstart", *words])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code in (0, None)
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     with client(server) as ask:
-        data = (tmp_path / "mine.png").read_bytes()
-        posted = ask.post("/predict", files={"file": data}).json()["predictions"][0]["probabilities"]
+        sent = [("file", (path.name, path.read_bytes())) for path in kinds]
+        posted = ask.post("/predict", files=sent).json()["predictions"]
     with opened(chromium, server) as page:
-        drop(page, **{"mine.png": data})
-        answered(page, 1)
-        assert page.locator(".verdict strong").inner_text() == said.label
-        names = page.locator(".chances .name").all_inner_texts()
-        values = [float(one.get_attribute("value")) for one in page.locator(".chances data").all()]
-        assert page.locator(".set").inner_text() == f"Set: only {said.set[0]}."
-        assert page.locator("#status").inner_text().startswith(f"mine.png: {said.label}, ")
-    assert names == [name for name, _ in said.ranking]
-    assert values == pytest.approx([probability for _, probability in said.ranking], abs=1e-6)
-    assert values == pytest.approx([posted[name] for name in names], abs=1e-6)
+        drop(page, **{path.name: path.read_bytes() for path in kinds})
+        answered(page, len(kinds))
+        assert page.locator(".file").all_inner_texts() == [path.name for path in kinds]
+        for one, other, card in zip(said, posted, page.locator("#cards > .answer").all(), strict=True):
+            chances = card.locator(".chances")
+            names = chances.locator(".name").all_inner_texts()
+            values = [float(number.get_attribute("value")) for number in chances.locator("data").all()]
+            assert values == sorted(values, reverse=True)
+            assert dict(zip(names, values, strict=True)) == pytest.approx(one["probabilities"], abs=1e-6)
+            assert other["probabilities"] == pytest.approx(one["probabilities"], abs=1e-6)
+            assert card.locator(".verdict strong").inner_text() == names[0] == one["label"] == other["label"]
+            assert card.locator(".set .name").all_inner_texts() == one["set"] == other["set"]
+            assert card.locator(".none").count() == one["none_of_these"]["flag"] == other["none_of_these"]["flag"]
+        assert page.locator("#status").inner_text().startswith(tuple(path.name for path in kinds))
 
 
 def test_pictures_can_be_pasted_and_chosen(chromium, server, tmp_path):
@@ -267,24 +294,34 @@ def test_the_theme_can_be_changed(chromium, server):
         assert page.evaluate(colour) == before
 
 
-HOSTILE = ["<img src=x onerror=window.canary=1>", "</script><script>window.canary=1</script>", "12"]
+HOSTILE = ["<img src=x onerror=window.canary=1>", "</script><script>window.canary=1</script>" + "w" * 100, "12"]
 
 
-@pytest.fixture(scope="module")
-def hostile_run(tmp_path_factory):
-    """Classes whose names would like to be more than text; one is a number, which objects put first."""
-    folder = tmp_path_factory.mktemp("hostile")
+def run_of(folder, hues, each):
+    """A run whose classes have these names and colours."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADSTART_CACHE", str(folder / "cache"))
         lines = []
-        for number, (name, hue) in enumerate(zip(HOSTILE, tiny.HUES.values(), strict=True)):
-            for index in range(8):
+        for number, (name, hue) in enumerate(hues.items()):
+            for index in range(each):
                 tiny.draw(folder / f"{number}-{index}.png", hue, 100 * number + index)
                 lines.append(json.dumps({"path": f"{number}-{index}.png", "label": name}))
         (folder / "data.jsonl").write_text("\n".join(lines))
         options = TrainOptions(backbone="tiny", weights=tiny.install(folder), device="cpu")
         train(folder / "data.jsonl", folder / "run", options)
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def hostile_run(tmp_path_factory):
+    """Classes whose names would like to be more than text; one is a number, which objects put first."""
+    return run_of(tmp_path_factory.mktemp("hostile"), dict(zip(HOSTILE, tiny.HUES.values(), strict=True)), each=8)
+
+
+@pytest.fixture(scope="module")
+def many_run(tmp_path_factory):
+    hues = {f"kind of thing {number:02}": (12 * number, 120, 240 - 12 * number) for number in range(20)}
+    return run_of(tmp_path_factory.mktemp("many"), hues, each=4)
 
 
 def test_names_of_strangers_do_nothing(chromium, hostile_run, tiny_run):
@@ -306,6 +343,34 @@ def test_names_of_strangers_do_nothing(chromium, hostile_run, tiny_run):
         page.locator("#knows").get_by_text("amber and blue").wait_for()
         answered(page, 1)
         assert sorted(page.locator("#cards .chances .name").all_inner_texts()) == ["amber", "blue"]
+
+
+def test_long_names_stay_within_a_telephone(chromium, hostile_run, tmp_path):
+    with in_thread(hostile_run) as server, opened(chromium, server, width=390, touch=True) as page:
+        for number, hue in enumerate(tiny.HUES.values()):
+            tiny.draw(tmp_path / f"{number}.png", hue, number)
+        drop(page, **{"y" * 200 + file.name: file.read_bytes() for file in sorted(tmp_path.glob("*.png"))})
+        answered(page, 3)
+        assert set(page.locator(".verdict strong").all_inner_texts()) == set(HOSTILE)
+        assert overflow(page) == 0
+        page.get_by_role("button", name="Table").click()
+        assert overflow(page) == 0
+        heights = page.evaluate("[...document.querySelectorAll('#rows tr')].map((row) => row.offsetHeight)")
+        assert max(heights) < 1000  # a column of single letters would be 3,000 high
+        assert violations(page) == []
+
+
+def test_of_many_classes_some_are_shown_and_all_when_asked_for(chromium, many_run):
+    with in_thread(many_run) as server, opened(chromium, server) as page:
+        drop(page, **{"one.png": picture()})
+        answered(page, 1)
+        assert page.locator(".chances li").count() == 5
+        page.get_by_role("button", name="Show all 20 classes").click()
+        assert page.locator(".chances li").count() == 20
+        assert page.locator("#knows bdi").count() == 6
+        page.get_by_role("button", name="14 more").click()
+        assert page.locator("#knows bdi").count() == 20
+        assert page.locator("#knows").inner_text().endswith("kind of thing 18 and kind of thing 19.")
 
 
 def test_it_waits_for_a_model_that_is_being_loaded(chromium, tiny_run, monkeypatch):

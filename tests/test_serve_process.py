@@ -1,9 +1,12 @@
 """`headstart serve` as a process: its first line, its end, several workers, options in a file, refusals to start."""
 
+import os
 import shutil
 import signal
 import socket
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +26,20 @@ def loaded_libraries(process):
         return maps.read()
 
 
+def hang_up_while_it_computes(port):
+    """Ask for much, and leave; nobody is to hear of it."""
+    body = b"".join(b"--b\r\nContent-Disposition: form-data; name=file\r\n\r\n%s\r\n" % picture(n) for n in range(60))
+    body += b"--b--\r\n"
+    head = (
+        b"POST /predict?explain=true HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port)) as connection, client(SimpleNamespace(port=port)) as ask:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+        wait_until(lambda: count(ask, "headstart_waiting_pictures") == 60)
+    with client(SimpleNamespace(port=port)) as ask:
+        wait_until(lambda: count(ask, "headstart_waiting_pictures") == 0)
+
+
 def test_it_says_where_it_is_and_ends_when_everything_accepted_is_answered(tiny_run, cache):
     body = picture()
     head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(
@@ -39,6 +56,7 @@ def test_it_says_where_it_is_and_ends_when_everything_accepted_is_answered(tiny_
         sending = [socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE) for _ in range(8)]
         for one in sending:
             one.sendall(head + body[:50])
+        hang_up_while_it_computes(process.port)
         idle = socket.create_connection(("127.0.0.1", process.port), timeout=PATIENCE)
         with client(process) as ask:
             wait_until(lambda: count(ask, "headstart_requests_total") >= 2)
@@ -74,6 +92,37 @@ def test_several_workers_share_the_work_and_the_counts(tiny_run, cache, tmp_path
         process.terminate()
         out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_are_replaced_when_they_die_and_die_with_their_supervisor(tiny_run, cache):
+    def workers():
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        return {int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()}
+
+    with as_process(tiny_run, cache, "--workers", "2") as process:
+        before = workers()
+        assert len(before) == 2
+        killed = max(before)
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: killed not in workers() and len(workers()) == 2)
+        for number in range(15):  # the other answers, until the new one has loaded its model
+            with client(process) as ask:
+                assert ask.post("/predict", files={"file": picture(number)}).status_code == 200
+        shares = len(os.sched_getaffinity(0)) > 1
+        wait_until(lambda: not shares or not set.intersection(*map(os.sched_getaffinity, workers())))
+        left = workers()
+        assert left != before
+        process.kill()
+        wait_until(lambda: not any(is_running(worker) for worker in left))
+
+
+def is_running(number):
+    try:
+        return ") Z " not in Path(f"/proc/{number}/stat").read_text()
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

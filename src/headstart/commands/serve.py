@@ -98,7 +98,10 @@ def serve(model: Path | None, models: tuple[str, ...], **chosen: Any) -> None:
         batch_wait=None if wait is None else wait / 1000,
         **{key: chosen[key] for key in ("host", "port", "allowed_hosts", "workers", "batch", "device", "precision")},
     )
-    running.serve(settings, _say, _warn)
+    try:
+        running.serve(settings, _say, _warn)
+    except KeyboardInterrupt:  # while it starts; later on it is the way to stop
+        sys.exit(130)
 
 
 def _named(model: Path | None, models: tuple[str, ...]) -> tuple[tuple[str, Path], ...]:

@@ -269,9 +269,13 @@ def reviewed_of_model(model: Path) -> Reviewed | None:
 def _read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / RUN).read_text("utf-8"))
-        return {**record, "data": str(record["data"]), "options": dict(record["options"])}
-    except (ValueError, KeyError, TypeError) as error:
+        known, record = int(record.get("format", FORMAT)), {**record, "options": dict(record["options"])}
+        record["data"] = str(record["data"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{folder / RUN} is damaged ({error}). Choose another place with -o.") from error
+    if known > FORMAT:
+        raise StorageError(f"{folder} has format {known}; this headstart reads up to {FORMAT}. Upgrade headstart.")
+    return record
 
 
 def write(run: Run, self_check: NDArray[np.float32], extras: Extras) -> None:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import queue
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from headstart.errors import StorageError, UsageError
 from headstart.storage import cache_folder, written_atomically
+
+# Importing openvino tells its makers so over the network, through this package; where it is missing, nobody is told.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 Precision = Literal["auto", "f32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

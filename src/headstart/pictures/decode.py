@@ -96,14 +96,14 @@ class Picture:
     facts: Facts
 
 
-def decode(data: bytes, *, at_least: int | None = None, most: int = PIXEL_LIMIT) -> Picture:
+def decode(data: bytes, *, at_least: int | None = None, most: int | None = None) -> Picture:
     """The first (or only) picture in a file's bytes: upright, in RGB, over white where it is transparent.
 
     Args:
         data: the whole file. Its first bytes tell its format; bytes after the picture's end are ignored.
         at_least: where given, a large JPEG may come out smaller, by 1/8 to 4/8 in both directions, with its
             short side still at least this many pixels. Such a scaled decode takes less time and memory.
-        most: the most pixels that are opened.
+        most: the most pixels that are opened; `PIXEL_LIMIT` unless given.
 
     Raises:
         Unreadable: not a picture, not of a known format, damaged, or ending early.
@@ -111,6 +111,7 @@ def decode(data: bytes, *, at_least: int | None = None, most: int = PIXEL_LIMIT)
 
     No other exception and no warning escapes, whatever the bytes. Safe to call from many threads.
     """
+    most = PIXEL_LIMIT if most is None else most
     format_name = recognise(data)
     if format_name is None:
         raise Unreadable(_unknown(data))
@@ -194,7 +195,8 @@ def _open_heif(data: bytes, most: int) -> Image.Image:
     except ImportError as error:
         raise Unreadable("HEIC pictures need one more package: pip install headstart[heic]") from error
     heif = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
-    _refuse_too_many_pixels(*heif.size, most)
+    width, height = heif.size
+    _refuse_too_many_pixels(width, height, most)
     image: Image.Image = heif.to_pillow()
     return image
 

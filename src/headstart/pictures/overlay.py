@@ -83,13 +83,14 @@ def apply(dataset: Dataset, overlay: Overlay) -> Dataset:
     if overlay.is_empty:
         return dataset
     excluded = {sample.path for sample in dataset.samples if sample.digest in overlay.excluded}
-    samples = tuple(
-        replace(sample, label=overlay.relabelled.get(sample.digest, overlay.class_name(sample.label)))
-        for sample in dataset.samples
-        if sample.path not in excluded
-    )
+    samples = tuple(_labelled(sample, overlay) for sample in dataset.samples if sample.path not in excluded)
     problems = tuple(Problem(path, "ignored", "excluded in review", "left out") for path in sorted(excluded))
     return replace(dataset, samples=samples, problems=dataset.problems + problems)
+
+
+def _labelled(sample: Sample, overlay: Overlay) -> Sample:
+    label = overlay.relabelled.get(sample.digest, overlay.class_name(sample.label))
+    return sample if label == sample.label else replace(sample, label=label)
 
 
 def pair_key(one: str, other: str) -> str:

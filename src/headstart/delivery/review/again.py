@@ -80,6 +80,14 @@ class Material:
             found.setdefault(sample.digest, sample.label)
         return found
 
+    @cached_property
+    def labels_of_copies(self) -> dict[str, set[str]]:
+        """All labels that the data give the copies of a picture, by its digest."""
+        found: dict[str, set[str]] = {}
+        for sample in self.dataset.samples:
+            found.setdefault(sample.digest, set()).add(sample.label)
+        return found
+
     def assembled(self, overlay: Overlay) -> Dataset:
         """The data set with the pictures that `overlay` adds, and the twins among them; not yet otherwise changed."""
         by_path = {sample.path: sample.digest for sample in self.outside}

@@ -59,9 +59,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from headstart.delivery.review import export
+from headstart.delivery.review.decision import Decision
 from headstart.delivery.review.desk import BusyError, Desk, UnknownError
 from headstart.delivery.review.gate import Application, guarded
-from headstart.delivery.review.journal import ConflictError, Decision
+from headstart.delivery.review.journal import ConflictError
 from headstart.delivery.review.sight import GoneError
 from headstart.errors import HeadstartError, StorageError
 

@@ -29,7 +29,7 @@ def log_lines(run: Path) -> Iterator[str]:
     if path is None:
         yield f"nothing was decided about {run} yet"
         return
-    journal = open_journal(path)
+    journal = open_journal(path, to_read=True)
     try:
         yield from (export.log_line(row) for row in journal.decisions())
     finally:
@@ -41,7 +41,7 @@ def present_overlay(run: Path) -> Overlay:
     path = _journal(run)
     if path is None:
         return Overlay()
-    journal = open_journal(path)
+    journal = open_journal(path, to_read=True)
     try:
         return journal.overlay()
     finally:

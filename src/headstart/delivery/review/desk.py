@@ -13,9 +13,9 @@ from typing import Any, cast
 from headstart.delivery import run_folder
 from headstart.delivery.review import again, export, queues, sight
 from headstart.delivery.review.again import Material, Trained
+from headstart.delivery.review.decision import Decision
 from headstart.delivery.review.journal import (
     Action,
-    Decision,
     Journal,
     Present,
     Seen,
@@ -112,11 +112,10 @@ class Desk:
         if action == "relabel" and value not in self._class_counts(now):
             raise UnknownError(f"there is no class {value!r}. Add it first.")
         made = []
-        for named, chosen in self._divided(action, ids, now.overlay):
+        for (named, given), chosen in self._divided(action, ids, value, now.overlay).items():
             seen = {name: self._seen(name, named, now.overlay) for name in chosen}
-            if named == "add" and value is None and not all(one.label for one in seen.values()):
+            if named == "add" and given is None and not all(one.label for one in seen.values()):
                 raise UsageError("there is no suggestion for one of these; say its class.")
-            given = value if action == "relabel" else None
             made.append(self.journal.decide(cast(Action, named), chosen, given, expect=expect, seen=seen))
         return made
 
@@ -287,9 +286,10 @@ class Desk:
         return overlay.relabelled.get(digest, "" if given is None else overlay.class_name(given))
 
     def _class_counts(self, now: Present) -> Mapping[str, int]:
-        """The pictures of each class now; classes without any are those that were added."""
-        counts: Counter[str] = Counter(dict.fromkeys(now.classes, 0))
+        """The pictures of each class now; also of one that was added, or that has lost all that it had."""
         overlay = now.overlay
+        of_data = map(overlay.class_name, self.material.dataset.classes)
+        counts: Counter[str] = Counter(dict.fromkeys((*of_data, *now.classes), 0))
         for sample in self.material.dataset.samples:
             if sample.digest not in overlay.excluded:
                 counts[overlay.relabelled.get(sample.digest, overlay.class_name(sample.label))] += 1
@@ -305,14 +305,30 @@ class Desk:
             return Seen(self.material.paths[name].resolve().as_posix(), next(suggested, ""))
         return Seen(self.material.shown_paths[name], self._label(name, overlay))
 
-    def _divided(self, action: str, ids: Sequence[str], overlay: Overlay) -> list[tuple[str, list[str]]]:
-        """The decisions that one wish comes to: a new picture that gets a label, or is confirmed, is added."""
-        if action not in ("relabel", "accept"):
-            return [(action, list(ids))]
+    def _divided(
+        self, action: str, ids: Sequence[str], value: str | None, overlay: Overlay
+    ) -> Mapping[tuple[str, str | None], list[str]]:
+        """The decisions that one wish comes to, each an action and a value, with its pictures.
+
+        A new picture that gets a label, or is confirmed, is added. To confirm the label of a picture whose copies have
+        several is to give it to all of them.
+        """
         belonging = self.material.given_labels.keys() | overlay.relabelled.keys()
-        inside = [name for name in ids if name in belonging or name not in self.material.paths]
-        outside = [name for name in ids if name not in inside]
-        return [(named, chosen) for named, chosen in ((action, inside), ("add", outside)) if chosen]
+        given = value if action == "relabel" else None
+        divided: dict[tuple[str, str | None], list[str]] = {}
+        for name in ids:
+            wish = action, given
+            if action in ("relabel", "accept") and name in self.material.paths and name not in belonging:
+                wish = "add", given
+            elif action == "accept" and self._is_torn(name, overlay):
+                wish = "relabel", self._label(name, overlay)
+            divided.setdefault(wish, []).append(name)
+        return divided
+
+    def _is_torn(self, name: str, overlay: Overlay) -> bool:
+        """Whether the copies of a picture have different labels, of which nobody has chosen one."""
+        labels = {overlay.class_name(label) for label in self.material.labels_of_copies.get(name, ())}
+        return len(labels) > 1 and name not in overlay.relabelled
 
     def _refuse_strangers(self, action: str, ids: Sequence[str]) -> None:
         for name in ids:
@@ -344,6 +360,7 @@ def open_desk(run: Path, unlabelled: Path | None, save: Callable[[], object], pr
         raise UsageError(f"{run} is not a run. Give a folder that `headstart train` made.")
     if unlabelled is not None and not unlabelled.is_dir():
         raise UsageError(f"--unlabelled {unlabelled} is not a folder.")
+    run_folder.recorded(run)  # before a journal is begun for what cannot be used
     journal = open_journal(journal_path(run))
     try:
         refuse_unfinished(journal)

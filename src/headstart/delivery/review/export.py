@@ -4,7 +4,7 @@ import csv
 import io
 from typing import Any
 
-from headstart.delivery.review.journal import Decision
+from headstart.delivery.review.decision import Decision
 from headstart.learning.examples import Examples
 from headstart.pictures.split import TEST
 

@@ -18,28 +18,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from headstart.delivery.review.decision import Decision, Subject
+from headstart.delivery.review.journal_file import clear_errors, connect, connect_to_read
 from headstart.delivery.review.standing import Standing
 from headstart.errors import HeadstartError, StorageError
 from headstart.pictures.overlay import Overlay, checked_name
 
 ENDING = ".review.sqlite"
-FORMAT, APPLICATION = 1, 0x68735256  # "hsRV": how `file` and we know a journal
-BUSY_SECONDS = 60
-
 Action = Literal["relabel", "accept", "exclude", "include", "add", "rename", "class"]
 ACTIONS: tuple[str, ...] = get_args(Action)
 NAMING = {"relabel", "add", "rename"}  # actions whose value is the name of a class
 NEEDING = {"relabel", "rename"}  # actions that have no meaning without one
 OF_CLASSES = {"rename", "class"}  # actions whose subjects are classes
-
-SCHEMA = """
-create table decisions (id integer primary key autoincrement, at text not null, who text not null, action text not null,
-    value text, target integer, subjects text not null);
-create table trainings (id integer primary key autoincrement, at text not null, who text not null,
-    revision integer not null, facts text not null);
-create trigger decisions_stay before delete on decisions begin select raise(abort, 'the journal only grows'); end;
-create trigger decisions_last before update on decisions begin select raise(abort, 'the journal only grows'); end;
-"""
 
 
 class ConflictError(HeadstartError):
@@ -56,35 +46,6 @@ class Seen:
 
     path: str
     label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One of the pictures (or classes) of a decision: its digest (or name), and what was decided before and after."""
-
-    id: str
-    path: str
-    label: str
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One row: `id` is its revision, from 1; `target` the revision that an "undo" or a "redo" is about."""
-
-    id: int
-    at: str
-    who: str
-    action: str
-    value: str | None
-    target: int | None
-    subjects: tuple[Subject, ...]
-
-    @property
-    def is_of_classes(self) -> bool:
-        """Whether its subjects are classes, also where it takes such a decision back."""
-        return bool(self.subjects) and not self.subjects[0].before and not self.subjects[0].after
 
 
 @dataclass(frozen=True)
@@ -142,7 +103,7 @@ def read_reviewed(run: Path) -> Reviewed | None:
     path = journal_path(run)
     if not path.exists():
         return None
-    journal = open_journal(path)
+    journal = open_journal(path, to_read=True)
     try:
         refuse_unfinished(journal)
         reviewed = Reviewed(path, journal.overlay(), journal.count, journal.revision)
@@ -169,21 +130,13 @@ def refuse_unfinished(journal: "Journal") -> None:
         )
 
 
-def open_journal(path: Path) -> "Journal":
-    """The journal at `path`, which begins empty where there is none.
+def open_journal(path: Path, *, to_read: bool = False) -> "Journal":
+    """The journal at `path`, which begins empty where there is none; `to_read`: also where nothing can be written.
 
     Raises:
         StorageError: it is damaged, no journal, or of a later headstart; the file is left as it is.
     """
-    with _clear_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            _check(path, connection)
-        except BaseException:
-            connection.close()
-            raise
-    return Journal(path, connection)
+    return Journal(path, connect_to_read(path) if to_read else connect(path))
 
 
 def this_person() -> str:
@@ -384,7 +337,7 @@ class Journal:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """A transaction that no other can come between, with all earlier rows known; undone where the block fails."""
-        with self._lock, _clear_errors(self.path):
+        with self._lock, clear_errors(self.path):
             self._connection.execute("begin immediate")
             try:
                 self._take_in()
@@ -400,11 +353,11 @@ class Journal:
     def _reading(self) -> Iterator[None]:
         with self._lock:
             self._refresh()
-            with _clear_errors(self.path):
+            with clear_errors(self.path):
                 yield
 
     def _refresh(self) -> None:
-        with self._lock, _clear_errors(self.path):
+        with self._lock, clear_errors(self.path):
             self._take_in()
 
     def _take_in(self) -> None:
@@ -436,50 +389,3 @@ def _subject(record: Mapping[str, Any]) -> Subject:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _check(path: Path, connection: sqlite3.Connection) -> None:
-    """Make sure that the file is a whole journal that we know, or make it one where it is empty."""
-    connection.execute("pragma journal_mode = wal")
-    connection.execute("pragma synchronous = full")
-    if connection.execute("pragma quick_check").fetchone() != ("ok",):
-        raise sqlite3.DatabaseError("malformed: its pages do not hang together")
-    connection.execute("begin immediate")  # of two that begin an empty one, the second finds the first's
-    try:
-        (application,) = connection.execute("pragma application_id").fetchone()
-        (known,) = connection.execute("pragma user_version").fetchone()
-        if application == 0 and connection.execute("select count(*) from sqlite_master").fetchone() == (0,):
-            for statement in SCHEMA.strip().split(";\n"):
-                connection.execute(statement)
-            connection.execute(f"pragma application_id = {APPLICATION}")
-            connection.execute(f"pragma user_version = {FORMAT}")
-        elif application != APPLICATION:
-            raise StorageError(
-                f"{path} is an SQLite file, but no journal of a review. Move it away, or choose another run."
-            )
-        elif known > FORMAT:
-            raise StorageError(
-                f"the journal {path} has format {known}; this headstart reads up to {FORMAT}. Upgrade headstart. "
-                "The journal was left as it is."
-            )
-    finally:
-        connection.execute("commit")
-
-
-@contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, json.JSONDecodeError) as error:
-        if "full" in str(error):
-            raise StorageError(
-                f"no space left on the disk of {path}. What was decided before is kept; free some space and go on."
-            ) from error
-        if isinstance(error, json.JSONDecodeError) or "malformed" in str(error) or "not a database" in str(error):
-            raise StorageError(
-                f"the journal {path} is damaged ({error}). It was left as it is: put a copy back if you have one, or "
-                "move it away to begin anew."
-            ) from error
-        raise StorageError(f"cannot use the journal {path}: {error}.") from error
-    except OSError as error:
-        raise StorageError(f"cannot use the journal {path}: {error.strerror or error}.") from error

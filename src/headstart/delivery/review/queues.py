@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from headstart.delivery.review.again import Material, Trained
 from headstart.judging.suspects import Evidence, label_suspects, outlier_suspects
+from headstart.learning.novelty import held_out_distances
 from headstart.pictures.dataset import Sample
 from headstart.pictures.overlay import pair_key
 from headstart.pictures.split import TEST
@@ -95,7 +96,7 @@ def twins(_: Material, trained: Trained) -> list[Item]:
             first = _item(trained, present[one][0])
             differ = label[one] != label[other]
             but = f", which is labelled {label[other]!r}" if differ else ""
-            reason = f"nearly the same{mirrored} as {present[other][0].path}{but}"
+            reason = f"nearly the same{mirrored} as {_end_of(present[other][0].path)}{but}"
             pairs.append(_because(first, reason, float(differ), other))
     return found + sorted(pairs, key=lambda item: -item.score)
 
@@ -108,8 +109,8 @@ def uncertain(material: Material, trained: Trained) -> list[Item]:
     Where there are pictures outside the data, they come first.
     """
     said = ask(material, trained)
-    outside = [_because(item, "", 1.0) for item in _new_items(trained, said)]
-    waiting = _diverse(outside, said.probabilities, _units(material, said.samples))
+    outside = _new_items(trained, said)
+    waiting = _diverse(outside, said.probabilities, _units(material, said.samples), trained.classes)
     samples = [trained.examples.dataset.samples[place] for place in trained.judged.tolist()]
     items = list(_judged_items(trained).values())
     unknown = [not trained.overlay.is_confirmed(item.id, item.label) for item in items]
@@ -118,6 +119,7 @@ def uncertain(material: Material, trained: Trained) -> list[Item]:
         [items[place] for place in keep],
         trained.probabilities[keep],
         _units(material, [samples[place] for place in keep]),
+        trained.classes,
     )
     return waiting + inside[: max(0, MOST_UNCERTAIN - len(waiting))]
 
@@ -198,17 +200,18 @@ def diverse(margins: NDArray[np.float64], units: NDArray[np.float32], most: int)
     return np.asarray(pool[chosen], dtype=np.int64)
 
 
-def _diverse(items: list[Item], probabilities: NDArray[np.float64], units: NDArray[np.float32]) -> list[Item]:
+def _diverse(
+    items: list[Item], probabilities: NDArray[np.float64], units: NDArray[np.float32], classes: tuple[str, ...]
+) -> list[Item]:
     if not items:
         return []
-    two = np.partition(probabilities, probabilities.shape[1] - 2, axis=1)[:, -2:]
-    order = np.argsort(probabilities, axis=1)[:, -2:]
-    margins = np.abs(two[:, 1] - two[:, 0])
+    likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
+    two = np.take_along_axis(probabilities, likeliest, axis=1)
+    margins = two[:, 0] - two[:, 1]
     found = []
     for row in diverse(margins, units, MOST_UNCERTAIN).tolist():
-        second = probabilities[row, order[row, 0]]
-        first = probabilities[row, order[row, 1]]
-        reason = f"undecided between two classes: probability {first:.2f} against {second:.2f}"
+        first, second = (classes[number] for number in likeliest[row].tolist())
+        reason = f"undecided between {first!r} and {second!r}: probability {two[row, 0]:.2f} against {two[row, 1]:.2f}"
         found.append(_because(items[row], reason, float(1 - margins[row])))
     return found
 
@@ -282,8 +285,14 @@ def _item(trained: Trained, sample: Sample) -> Item:
 
 
 def _torn(trained: Trained, copies: list[Sample]) -> Item:
-    labelled = ", ".join(f"{_label_now(trained, one)!r} ({one.path})" for one in copies)
+    labelled = ", ".join(f"{_label_now(trained, one)!r} ({_end_of(one.path)})" for one in copies)
     return _because(_item(trained, copies[0]), f"the same picture under different labels: {labelled}", 2.0)
+
+
+def _end_of(path: str) -> str:
+    """The folder and the name of a file, for a sentence."""
+    parts = path.split("/")
+    return path if len(parts) < 3 else "/".join(["…", *parts[-2:]])
 
 
 def _label_now(trained: Trained, sample: Sample) -> str:

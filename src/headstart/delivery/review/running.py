@@ -76,5 +76,7 @@ def _listening(address: tuple[str, int]) -> Iterator[socket.socket]:
         listening = socket.create_server(address, family=family)
     except (OSError, OverflowError) as error:
         raise UsageError(f"cannot listen on {host}:{port}: {error}. Choose another --port, or 0 for any.") from error
+    # What is accepted inherits it: else the body of an answer waits for the receipt of its head, some 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listening:
         yield listening

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from headstart.delivery.review.decision import Decision
 from headstart.pictures.overlay import Overlay
-
-if TYPE_CHECKING:
-    from headstart.delivery.review.journal import Decision
 
 
 @dataclass
@@ -46,8 +44,8 @@ class Standing:
 
     touched: dict[str, int] = field(default_factory=dict)
     _held: _Held = field(default_factory=_Held)
-    _done: list[tuple[int, "Decision"]] = field(default_factory=list)
-    _undone: list["Decision"] = field(default_factory=list)
+    _done: list[tuple[int, Decision]] = field(default_factory=list)
+    _undone: list[Decision] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -76,7 +74,7 @@ class Standing:
         """The classes that were added."""
         return tuple(self._held.classes)
 
-    def add(self, row: "Decision") -> None:
+    def add(self, row: Decision) -> None:
         """Take the next row in."""
         if row.action == "undo":
             self._undone.append(self._done.pop()[1])
@@ -103,7 +101,7 @@ class Standing:
         """What holds of one picture (or pair): its "label", whether it is "excluded", the "accepted" label."""
         return self._held.of(name)
 
-    def after(self, row: "Decision") -> Mapping[str, dict[str, Any]]:
+    def after(self, row: Decision) -> Mapping[str, dict[str, Any]]:
         """What will hold of the subjects of `row` once it is added."""
         names = [one.id for one in row.subjects]
         held = self._held.only(names)
@@ -126,14 +124,14 @@ class Standing:
         for _, row in self._done:
             _carry_out(row, self._held)
 
-    def _touch(self, row: "Decision") -> None:
+    def _touch(self, row: Decision) -> None:
         for one in row.subjects:
             self.touched[one.id] = row.id
         if row.is_of_classes and row.value is not None:
             self.touched[row.value] = row.id  # the other class of a renaming
 
 
-def _carry_out(row: "Decision", held: _Held) -> None:
+def _carry_out(row: Decision, held: _Held) -> None:
     names, value = [one.id for one in row.subjects], row.value or ""
     if row.action == "rename":
         for name in names:
@@ -153,12 +151,12 @@ def _carry_out(row: "Decision", held: _Held) -> None:
         _add(row, held)
 
 
-def _labels(row: "Decision") -> dict[str, str]:
+def _labels(row: Decision) -> dict[str, str]:
     """The label that each subject gets: the decision's value, or without one that which the person saw."""
     return {one.id: one.label if row.value is None else row.value for one in row.subjects}
 
 
-def _add(row: "Decision", held: _Held) -> None:
+def _add(row: Decision, held: _Held) -> None:
     """Give pictures from outside the label of `row`, which may be the decision that adds them."""
     labels = _labels(row)
     for one in row.subjects:

@@ -29,11 +29,17 @@ Sets = Literal["threshold", "adaptive", "per-class"]
 Wanted = Literal["0.9", "0.95", "0.98", "0.99"]
 
 
-def build(settings: Settings, warn: Callable[[str], None], on_loaded: Callable[[HeadstartError | None], None]) -> Any:
+def build(
+    settings: Settings,
+    warn: Callable[[str], None],
+    on_loaded: Callable[[HeadstartError | None], None],
+    *,
+    load_first: bool = False,
+) -> Any:
     """The ASGI application.
 
-    It begins to answer at once, and loads its models meanwhile: `on_loaded` then gets None, or what is wrong with one.
-    `warn` gets what an operator should read later on.
+    It begins to answer at once, and loads its models meanwhile, or with `load_first` before: `on_loaded` then gets
+    None, or what is wrong with one. `warn` gets what an operator should read later on.
     """
     metrics = Metrics()
     models = Models(settings, metrics, warn)
@@ -46,7 +52,7 @@ def build(settings: Settings, warn: Callable[[str], None], on_loaded: Callable[[
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        lifespan=_lifespan(models, on_loaded),
+        lifespan=_lifespan(models, on_loaded, load_first),
     )
     _add_answers(api, settings, models, room, metrics)
     _add_state(api, settings, models, metrics)
@@ -62,21 +68,27 @@ def build(settings: Settings, warn: Callable[[str], None], on_loaded: Callable[[
     return guards.safe(app)
 
 
-def _lifespan(models: Models, on_loaded: Callable[[HeadstartError | None], None]) -> Any:
-    async def load_and_watch() -> None:
+def _lifespan(models: Models, on_loaded: Callable[[HeadstartError | None], None], load_first: bool) -> Any:
+    async def load() -> bool:
         try:
             await models.load()
         except HeadstartError as error:
             on_loaded(error)
-            return
+            return False
         except Exception as error:  # noqa: BLE001 - a server without a model must not go on as if it were loading
             on_loaded(ModelError(f"a model cannot be loaded: {type(error).__name__}: {error}"))
-            return
+            return False
         on_loaded(None)
-        await models.watch()
+        return True
+
+    async def load_and_watch() -> None:
+        if models.are_ready or await load():
+            await models.watch()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if load_first:
+            await load()
         task = asyncio.create_task(load_and_watch())
         yield
         task.cancel()
@@ -135,7 +147,8 @@ async def _all(futures: list[Any], receive: uploads.Receive, seconds: float) -> 
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    replies, gone = asyncio.gather(*map(asyncio.wrap_future, futures)), asyncio.ensure_future(hang_up())
+    replies: asyncio.Future[Any] = asyncio.gather(*map(asyncio.wrap_future, futures))
+    gone: asyncio.Future[Any] = asyncio.ensure_future(hang_up())
     try:
         done, _ = await asyncio.wait({replies, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if replies in done:
@@ -145,6 +158,7 @@ async def _all(futures: list[Any], receive: uploads.Receive, seconds: float) -> 
         raise Refused(503, f"no answer within {seconds:g} s; try again, with fewer pictures.", retry_after=5)
     finally:
         replies.cancel()
+        replies.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # else asyncio complains
         gone.cancel()
 
 

@@ -21,8 +21,11 @@ PREDICTION = {
         "none_of_these": {
             "type": "object",
             "required": ["flag", "score"],
-            "properties": {"flag": {"type": "boolean"}, "score": _NUMBER},
-            "description": "Whether the picture is unlike every class: its score is above 1.",
+            "properties": {
+                "flag": {"type": "boolean", "description": "Whether it is: the score is above 1."},
+                "score": {**_NUMBER, "description": "How far it is from the pictures that the model learnt from."},
+            },
+            "description": "Whether the picture is unlike every class.",
         },
         "unsure": {
             "type": "boolean",
@@ -39,6 +42,20 @@ ANSWERS = {
         "model": {**_TEXT, "description": "The name of the model that answered."},
         "predictions": {"type": "array", "items": PREDICTION, "description": "In the order of the pictures."},
     },
+    "example": {
+        "model": "photos",
+        "predictions": [
+            {
+                "path": "ant.jpg",
+                "label": "ants",
+                "probability": 0.957,
+                "probabilities": {"ants": 0.957, "bees": 0.043},
+                "set": ["ants"],
+                "none_of_these": {"flag": False, "score": 0.412},
+            },
+            {"path": "notes.txt", "error": "not a picture (begins with 'dear diary')"},
+        ],
+    },
 }
 ERROR = {
     "type": "object",
@@ -48,21 +65,49 @@ ERROR = {
         "predictions": {"type": "array", "items": PREDICTION, "description": "Where no picture could be read: why."},
     },
 }
-HEALTH = {"type": "object", "required": ["status"], "properties": {"status": {"enum": ["ready", "loading"]}}}
+HEALTH = {
+    "type": "object",
+    "required": ["status"],
+    "properties": {
+        "status": {"type": "string", "enum": ["ready", "loading"], "description": "With 200 and 503 respectively."}
+    },
+}
 INFO = {
     "type": "object",
     "required": ["models", "limits", "version"],
     "properties": {
         "models": {
             "type": "array",
+            "description": "The one that answers where none is asked for comes first.",
             "items": {
                 "type": "object",
                 "required": ["name", "classes", "backbone", "digests", "metrics", "explains", "engine"],
-                "properties": {"name": _TEXT, "classes": _TEXTS, "explains": {"type": "boolean"}},
+                "properties": {
+                    "name": {
+                        **_TEXT,
+                        "description": "By which `model` asks for it.",
+                    },
+                    "classes": {**_TEXTS, "description": "What it tells apart."},
+                    "backbone": {"type": "object", "description": "The network, and how pictures are prepared for it."},
+                    "digests": {
+                        "type": "object",
+                        "description": "SHA-256 of its files, which tell one model from another.",
+                    },
+                    "metrics": {
+                        "type": ["object", "null"],
+                        "description": "How good it is on pictures that it had not seen, where its run says so.",
+                    },
+                    "explains": {"type": "boolean", "description": "Whether `explain=true` can be asked."},
+                    "engine": {"type": "object", "description": "What computes, on what, in which precision."},
+                },
             },
         },
-        "limits": {"type": "object", "additionalProperties": _NUMBER},
-        "version": _TEXT,
+        "limits": {
+            "type": "object",
+            "additionalProperties": _NUMBER,
+            "description": "Of a picture and of a request: bytes, pixels, pictures, seconds.",
+        },
+        "version": {**_TEXT, "description": "Of headstart."},
     },
 }
 
@@ -98,8 +143,8 @@ _REFUSALS = {
 
 def answers(schema: dict[str, Any], what: str, *refusals: int, kind: str = "application/json") -> dict[int | str, Any]:
     """What a path answers: `schema` with 200, and errors with the statuses of `refusals`."""
-    good = {200: {"description": what, "content": {kind: {"schema": schema}}}}
-    bad = {
+    good: dict[int | str, Any] = {200: {"description": what, "content": {kind: {"schema": schema}}}}
+    bad: dict[int | str, Any] = {
         status: {"description": _REFUSALS[status], "content": {"application/json": {"schema": ERROR}}}
         for status in refusals
     }

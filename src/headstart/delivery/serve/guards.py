@@ -30,7 +30,7 @@ HEADERS = {
 }
 _RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
-_DRAINED, _DRAIN_SECONDS = 64_000_000, 2.0
+_DRAINED, _DRAIN_SECONDS = 64_000_000, 10.0  # on a busy machine, bodies that are refused still take seconds to come
 
 
 def safe(app: Application) -> Application:

@@ -25,29 +25,30 @@ class Metrics:
     """The counts of this process, or of all workers where there are several."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a time of birth for every count: half of the text, and of use to nobody
+        # Without a time of birth for every count: half of the text, and of use to nobody.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
-        here = {"registry": self._registry}
-        self._requests = Counter("headstart_requests", "Requests answered.", ["path", "status"], **here)
+        here = self._registry
+        self._requests = Counter("headstart_requests", "Requests answered.", ["path", "status"], registry=here)
         self._request_seconds = Histogram(
             "headstart_request_seconds", "From a request's header to the end of its answer.", ["path"],
-            buckets=_SECONDS, **here,
+            buckets=_SECONDS, registry=here,
         )  # fmt: skip
         self._pictures = Counter(
             "headstart_pictures", "Pictures, by what became of them: answered, strange (none of these), unreadable.",
-            ["model", "outcome"], **here,
+            ["model", "outcome"], registry=here,
         )  # fmt: skip
-        self._labels = Counter("headstart_labels", "Answers, by their label.", ["model", "label"], **here)
+        self._labels = Counter("headstart_labels", "Answers, by their label.", ["model", "label"], registry=here)
         self._stages = Histogram(
             "headstart_stage_seconds", "Of a picture in decode and wait, of a batch in network.", ["stage"],
-            buckets=_SECONDS, **here,
+            buckets=_SECONDS, registry=here,
         )  # fmt: skip
-        self._batches = Histogram("headstart_batch_pictures", "Pictures in a batch.", buckets=_SIZES, **here)
-        self._reloads = Counter("headstart_reloads", "Models loaded again.", ["model", "outcome"], **here)
+        self._batches = Histogram("headstart_batch_pictures", "Pictures in a batch.", buckets=_SIZES, registry=here)
+        self._reloads = Counter("headstart_reloads", "Models loaded again.", ["model", "outcome"], registry=here)
         self._waiting = Gauge(
-            "headstart_waiting_pictures", "Accepted, not answered yet.", multiprocess_mode="livesum", **here
+            "headstart_waiting_pictures", "Accepted, not answered yet.", multiprocess_mode="livesum", registry=here
         )
-        self._held = Gauge("headstart_held_bytes", "Of requests under way.", multiprocess_mode="livesum", **here)
+        self._held = Gauge("headstart_held_bytes", "Of requests under way.", multiprocess_mode="livesum", registry=here)
         if SHARED not in os.environ:
             ProcessCollector(registry=self._registry)
 
@@ -86,5 +87,5 @@ class Metrics:
         if SHARED not in os.environ:
             return generate_latest(self._registry)
         of_all = CollectorRegistry()
-        MultiProcessCollector(of_all)
+        MultiProcessCollector(of_all)  # type: ignore[no-untyped-call]
         return generate_latest(of_all)

@@ -1,5 +1,6 @@
 """The server's processes: one, or several that share a socket; watched, and stopped without losing a request."""
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -7,6 +8,8 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +24,9 @@ from headstart.delivery.serve.settings import Settings
 from headstart.errors import HeadstartError, UsageError
 
 BACKLOG = 2048
+_FILES = 8192  # open at once at most, where the system allows it: so many connections, of some 15 KB each
+_AGAIN = 5.0  # seconds between two attempts to load a model that is gone, for a worker that died
+_HUNG = 30  # seconds without a sign of life after which a worker is replaced; starting one takes long on a busy machine
 _GRACE = 5  # seconds beyond those that a request may take, in which all must be answered after a signal to stop
 
 Say = Callable[[str], None]
@@ -39,6 +45,7 @@ def serve(settings: Settings, say: Say, warn: Say) -> None:
         artefact.find(path)
     if not settings.is_local and settings.token is None:
         warn("note: everyone who can reach this address can use the model; --token restricts it.")
+    _allow_connections()
     listening = _listen(settings)
     line = f"headstart serves {', '.join(name for name, _ in settings.models)} on {_address(settings, listening)}"
     if settings.workers == 1:
@@ -83,7 +90,7 @@ class _Server(uvicorn.Server):
 def _serve_with_workers(settings: Settings, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Several processes, each with its models; one that dies is replaced."""
     warm = multiprocessing.get_context("spawn").Semaphore(0)
-    with tempfile.TemporaryDirectory(prefix="headstart-metrics-") as folder:
+    with tempfile.TemporaryDirectory(prefix="headstart-metrics-", dir=_memory()) as folder:
         os.environ[SHARED] = folder
         supervisor = _Supervisor(_configuration(settings, partial(_build_worker, settings, warm)), [listening])
         supervisor.warm, supervisor.when_ready = warm, ready
@@ -103,43 +110,86 @@ class _Supervisor(Multiprocess):
     ready = 0
     when_ready: Callable[[], None] | None
 
+    def init_processes(self) -> None:
+        super().init_processes()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the workers' ends of their pipes here, so that the death of one is heard of at once."""
+        for process in self.processes:
+            process.child_conn.close()
+
     def keep_subprocess_alive(self) -> None:
         from prometheus_client import multiprocess
 
         before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
+        self._let_go()
         for dead in before - {process.pid for process in self.processes}:
-            multiprocess.mark_process_dead(dead)
+            multiprocess.mark_process_dead(dead)  # type: ignore[no-untyped-call]
         while self.warm.acquire(block=False):
             self.ready += 1
         if self.when_ready is not None and self.ready >= self.processes_num:
             self.when_ready()
             self.when_ready = None
 
+    def terminate_all(self) -> None:
+        for one in self.sockets:  # else it takes connections until the last worker has ended, and nobody answers them
+            one.close()
+        super().terminate_all()
+
 
 def _build_worker(settings: Settings, warm: Any) -> Any:
     """The application of a worker; it is called in the worker."""
     from headstart.delivery.serve.app import build
 
+    number = int(multiprocessing.current_process().name.rpartition("-")[2])  # SpawnProcess-3
+    replaces = number > settings.workers  # one that died: the others answer meanwhile, and go on if it cannot load
+
     def on_loaded(error: HeadstartError | None) -> None:
         if error is None:
             warm.release()
             return
-        _warn(f"error: {error}")
-        os._exit(_CANNOT_LOAD)  # nothing was answered yet
+        _warn(f"error: {error}")  # nothing was answered yet
+        if replaces:
+            time.sleep(_AGAIN)
+            os._exit(1)
+        os._exit(_CANNOT_LOAD)
 
+    threading.Thread(target=_end_with_supervisor, daemon=True).start()
     _share_cores(settings.workers)
     _log_errors()
-    return build(settings, _warn, on_loaded)
+    return build(settings, _warn, on_loaded, load_first=replaces)
+
+
+def _end_with_supervisor() -> None:
+    """Stop this worker when the supervisor is killed: nobody would stop it later on, and it would keep the port."""
+    supervisor = multiprocessing.parent_process()
+    assert supervisor is not None
+    supervisor.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+_held: list[Any] = []  # open until this worker ends: the file whose lock says which share of the cores is its own
 
 
 def _share_cores(workers: int) -> None:
     """Let this worker compute on its share of the cores, so that all workers do not run more threads than there are."""
-    number = int(multiprocessing.current_process().name.rpartition("-")[2])  # SpawnProcess-3
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        mine = cores[(number - 1) % workers :: workers] or [cores[(number - 1) % len(cores)]]
-        os.sched_setaffinity(0, mine)
+    if sys.platform != "linux":
+        return
+    import fcntl
+
+    cores = sorted(os.sched_getaffinity(0))
+    for number in range(workers):
+        share = open(os.path.join(os.environ[SHARED], f"share-{number}"), "wb")  # noqa: SIM115
+        try:
+            fcntl.flock(share, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given back by the system, however the worker ends
+        except BlockingIOError:
+            share.close()
+            continue
+        _held.append(share)
+        os.sched_setaffinity(0, cores[number::workers] or [cores[number % len(cores)]])
+        return
 
 
 def _configuration(settings: Settings, application: Callable[[], Any]) -> uvicorn.Config:
@@ -159,20 +209,40 @@ def _configuration(settings: Settings, application: Callable[[], Any]) -> uvicor
         proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
+        timeout_worker_healthcheck=_HUNG,
         timeout_graceful_shutdown=round(2 * settings.limits.seconds) + _GRACE,
     )
+
+
+def _allow_connections() -> None:
+    """As many open files as the system allows, within reason; 1,024 are usual, and few for connections."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+def _memory() -> str | None:
+    """A folder in memory for what the workers count, where there is one: a full disk would end them."""
+    place = "/dev/shm"
+    return place if os.access(place, os.W_OK | os.X_OK) else None
 
 
 def _listen(settings: Settings) -> socket.socket:
     host = settings.host.strip("[]")
     try:
         family = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, settings.port), family=family, backlog=BACKLOG)
+        listening = socket.create_server((host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise UsageError(
             f"cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}. "
             "Choose another with --host or --port."
         ) from error
+    # What is accepted inherits it: else the body of an answer waits for the receipt of its head, some 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def _address(settings: Settings, listening: socket.socket) -> str:

@@ -11,7 +11,7 @@ export function drawChange(goOn) {
     by("change").replaceChildren(make("p", { class: "lead" }, none), button({ class: "button", id: "go-on" }, goOn, "Go on ", key("Esc")));
     return;
   }
-  by("change").replaceChildren(
+  by("change").replaceChildren(...[
     make("p", { class: "lead", id: "change-lead" }, headline(change)),
     make("div", { class: "card two-bars" }, row("Before", change.before, "other"), row("Now", change.after, "ours"), scale()),
     make("p", {}, paired(change)),
@@ -22,7 +22,7 @@ export function drawChange(goOn) {
       tile("Took", `${change.seconds.toFixed(1)} s`, "no picture embedded again")),
     make("p", { class: "row" }, button({ class: "button", id: "go-on" }, goOn, "Go on ", key("Esc")), saving()),
     ...flips(change.flipped),
-  );
+  ].filter(Boolean));
 }
 
 function headline({ n, before, after }) {

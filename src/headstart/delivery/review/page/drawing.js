@@ -15,6 +15,13 @@ export const by = (id) => document.getElementById(id);
 export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}\u202f%`;
 export const counted = (n, one, many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 export const name = (text, kind = "name") => make("bdi", { class: kind, title: text }, text);
+
+/** Of a long path the last folder and the name of the file. */
+export function ending(path) {
+  const parts = path.split("/");
+  return make("bdi", { class: "name", title: path }, parts.length < 3 ? path : ["…", ...parts.slice(-2)].join("/"));
+}
+
 export const key = (text) => make("kbd", { "aria-hidden": "true" }, text);
 export const thumb = (id) => `/api/picture/${id}?size=thumb`;
 export const full = (id) => `/api/picture/${id}?size=full`;

@@ -1,7 +1,7 @@
 // All decisions as a table: who, when, what, before and after.
 
 import { ask } from "./desk.js";
-import { by, counted, make, name } from "./drawing.js";
+import { by, counted, ending, make, name } from "./drawing.js";
 
 const SHOWN = 3; // pictures of one decision that are named
 const WORDS = { relabel: "relabelled", accept: "accepted", exclude: "excluded", include: "included again", add: "added", rename: "class renamed", class: "class added", applied: "files moved", returned: "files moved back", undo: "undid", redo: "redid" };
@@ -35,7 +35,7 @@ function line(row, isUndone) {
   const shown = row.pictures.slice(0, SHOWN);
   const more = row.pictures.length - shown.length;
   const isPicture = !["rename", "class"].includes(row.action);
-  const listed = shown.map((one) => make("div", {}, name(one.path || (/^[0-9a-f]{64}/.test(one.id) ? "a pair" : one.id))));
+  const listed = shown.map((one) => make("div", {}, one.path ? ending(one.path) : name(/^[0-9a-f]{64}/.test(one.id) ? "a pair" : one.id)));
   return make("tr", { class: isUndone ? "undone" : "" },
     make("td", { class: "figure" }, String(row.revision)),
     make("td", {}, make("time", { datetime: row.at, title: when.toLocaleString() }, when.toLocaleString("en-GB", { dateStyle: "short", timeStyle: "medium" }))),

@@ -78,17 +78,18 @@ function drawStage() {
   const count = desk.state.queues[view.queue];
   const isDone = count && count.total > 0 && count.waiting === 0;
   by("place").textContent = isChange || !total ? "" : `${(place() + 1).toLocaleString("en")} of ${total.toLocaleString("en")}`;
-  by("about").textContent = isChange ? "" : total === 0 ? none : isDone ? "✓ Everything here is decided. Train again (T) to see what it changed." : about;
-  by("about").hidden = isChange;
-  by("about").classList.toggle("usual", total !== 0 && !isDone);
-  document.querySelector(".views").hidden = isChange;
+  by("about").textContent = isChange ? "" : isDone ? "✓ Everything here is decided. Train again (T) to see what it changed." : about;
+  by("about").hidden = isChange || total === 0;
+  by("about").classList.toggle("usual", !isDone);
+  document.querySelector(".views").hidden = isChange || total === 0;
+  drawEmpty(!isChange && total === 0, none);
   by("open-change").setAttribute("aria-current", isChange ? "page" : "false");
   by("as-one").setAttribute("aria-pressed", String(view.mode === "one"));
   by("as-grid").setAttribute("aria-pressed", String(view.mode === "grid"));
   drawFilter();
   const item = isChange ? undefined : present();
   by("sight").hidden = view.mode !== "one" || total === 0;
-  by("sheet").hidden = view.mode !== "grid";
+  by("sheet").hidden = view.mode !== "grid" || total === 0;
   by("change").hidden = !isChange;
   by("side").hidden = isChange || !item;
   by("strip").hidden = view.mode !== "one";
@@ -101,6 +102,15 @@ function drawStage() {
   }
   drawSide(item, picked(), keys, acts);
   if (desk.online && (total === null || (!item && total > 0))) show();
+}
+
+/** Where a queue has nothing: why, and where there is something. */
+function drawEmpty(isEmpty, none) {
+  by("empty").hidden = !isEmpty;
+  if (!isEmpty) return;
+  const [other] = Object.keys(QUEUES).filter((queue) => queue !== view.queue && desk.state.queues[queue]?.waiting);
+  const sign = view.queue === "new" || view.only ? null : make("span", { class: "sign", "aria-hidden": "true" }, "✓");
+  by("empty").replaceChildren(...[sign, make("p", { class: "lead" }, none), other && button({ class: "button quiet", id: "elsewhere" }, () => go(other), `On to: ${QUEUES[other].title}`)].filter(Boolean));
 }
 
 function drawFilter() {
@@ -139,12 +149,12 @@ async function go(queue) {
   view.picked.clear();
   const isNew = !view.places.has(queue);
   await show();
-  if (isNew && present()?.decision) await next(-1);
+  if (isNew && place() === 0 && present()?.decision) await next(-1);
   announce(`${QUEUES[queue].title}: ${counted(totalOf(queue, "") ?? 0, "picture")}.`);
 }
 
 function move(to) {
-  const total = totalOf(view.queue, view.only) ?? 0;
+  const total = totalOf(view.queue, view.only) ?? Infinity; // not known yet: `show` corrects the place
   if (!total) return;
   view.places.set(view.queue, Math.max(0, Math.min(total - 1, to)));
   Object.assign(view, { zoomed: false, marked: 1 });

@@ -11,11 +11,8 @@ const FIND_FROM = 10; // classes from which on they can be searched
 export function drawSide(item, picked, keys, acts) {
   const about = picked.length ? forMany(picked, acts) : item ? forOne(item) : [];
   const wanted = by("find")?.value ?? "";
-  by("side").replaceChildren(
-    make("div", { class: "says" }, about),
-    item || picked.length ? actions(item, picked, acts) : null,
-    item || picked.length ? classes(item, picked, keys, acts) : null,
-  );
+  const panel = item || picked.length ? [actions(item, picked, acts), classes(item, picked, keys, acts)] : [];
+  by("side").replaceChildren(make("div", { class: "says" }, about), ...panel);
   if (by("find")) {
     by("find").value = wanted;
     narrow();

@@ -39,10 +39,16 @@ function figure(one, number, isPair, acts) {
     if (isPair && view.marked !== number) acts.mark(number);
     else acts.zoom(frame, event);
   });
-  const caption = make("figcaption", { id: `path-${number}` }, name(one.path, "path name"));
+  const caption = make("figcaption", { id: `path-${number}` }, path(one.path));
   const choose = isPair && button({ class: "button quiet", id: `mark-${number}`, "aria-describedby": `path-${number}` }, () => acts.mark(number), "Choose");
   const away = isPair && button({ class: "button quiet", id: `away-${number}`, "aria-describedby": `path-${number}` }, () => acts.exclude(one), "Exclude");
   return make("figure", { class: "shot", id: `shot-${number}` }, frame, caption, isPair && make("p", { class: "facts" }), isPair && make("p", { class: "row" }, choose, away));
+}
+
+/** A path whose folders give way before its name does. */
+function path(text) {
+  const end = text.lastIndexOf("/") + 1;
+  return make("bdi", { class: "path name", title: text }, make("span", { class: "line folders" }, text.slice(0, end)), make("span", { class: "line" }, text.slice(end)));
 }
 
 function brush(shot, one, number, isPair) {

@@ -41,11 +41,18 @@ export async function call(path, options = {}) {
   }
 }
 
+const THEME = "headstart-theme"; // as the report and the desk keep it
 const theme = document.getElementById("theme");
-const dark = matchMedia("(prefers-color-scheme: dark)");
-theme.setAttribute("aria-pressed", String(dark.matches));
+const root = document.documentElement;
+const system = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+const showTheme = () => theme.setAttribute("aria-pressed", String(isDark()));
+const kept = localStorage.getItem(THEME);
+if (kept === "dark" || kept === "light") root.dataset.theme = kept;
 theme.addEventListener("click", () => {
-  const next = theme.getAttribute("aria-pressed") !== "true";
-  theme.setAttribute("aria-pressed", String(next));
-  document.documentElement.dataset.theme = next ? "dark" : "light";
+  root.dataset.theme = isDark() ? "light" : "dark";
+  localStorage.setItem(THEME, root.dataset.theme);
+  showTheme();
 });
+system.addEventListener("change", showTheme);
+showTheme();

@@ -31,8 +31,8 @@ function bar(label, probability, inSet) {
     "li",
     { class: inSet ? "inside" : "outside" },
     make("span", { class: "of" }, name(label), inSet ? make("span", { class: "hidden" }, " (in the set)") : null),
-    make("span", { class: `bar whole ${inSet ? "ours" : "other"}`, "aria-hidden": "true" }, reach),
     make("span", { class: "figure" }, number(probability, percent(probability))),
+    make("span", { class: `bar whole ${inSet ? "ours" : "other"}`, "aria-hidden": "true" }, reach),
   );
 }
 
@@ -72,6 +72,13 @@ function noneOfThese(answer) {
   );
 }
 
+/** What the colours of the map mean, while it is shown. */
+function legend(item) {
+  if (!item.shown) return null;
+  const scale = make("span", { class: "legend-scale", "aria-hidden": "true" });
+  return make("p", { class: "hint legend" }, "Speaks for ", name(item.answer.label), ": little ", scale, " much. What is grey it did not see.");
+}
+
 function frame(item, look) {
   if (!item.thumbnail) return make("div", { class: "frame" }, make("span", { class: "blank" }, item.noPreview ? "no preview" : ""));
   const picture = make("img", { class: "thumb", src: item.thumbnail, alt: "" });
@@ -92,8 +99,9 @@ function body(item, { redraw, again }) {
   const title = make("h3", { class: "file" }, name(item.file.name));
   if (item.answer) {
     const { label, probability } = item.answer;
-    const head = make("p", { class: "verdict" }, make("strong", {}, name(label)), " ", number(probability, percent(probability)));
-    return [title, noneOfThese(item.answer), head, ...bars(item, redraw), setLine(item.answer)];
+    const doubt = item.answer.none_of_these.flag ? " doubtful" : "";
+    const head = make("p", { class: `verdict${doubt}` }, make("strong", {}, name(label)), " ", number(probability, percent(probability)));
+    return [legend(item), title, noneOfThese(item.answer), head, ...bars(item, redraw), setLine(item.answer)];
   }
   if (item.error) {
     const retry = item.canRetry ? make("button", { type: "button", class: "button quiet" }, "Try again") : null;
@@ -116,17 +124,16 @@ export function row(item) {
   const first = make("th", { scope: "row" }, make("span", { class: "with-thumb" }, small, name(item.file.name)));
   if (!item.answer) {
     const text = item.error ? `${item.error.title} ${item.error.detail}` : (item.busy ?? "Waiting …");
-    return make("tr", { id: `row-${item.id}` }, first, make("td", { colspan: "4", class: item.error ? "wrong" : "soft" }, make("span", {}, text)));
+    return make("tr", { id: `row-${item.id}` }, first, make("td", { colspan: "3", class: item.error ? "wrong" : "soft" }, make("span", {}, text)));
   }
   const { label, probability, set, none_of_these: strange } = item.answer;
-  const flag = strange.flag ? make("span", { class: "flag" }, "⚠ none of these?") : make("span", { class: "soft" }, "no");
+  const flag = strange.flag ? make("span", { class: "flag" }, "⚠ none of these?") : null;
   return make(
     "tr",
     { id: `row-${item.id}` },
     first,
-    make("td", {}, make("b", {}, name(label))),
+    make("td", { class: strange.flag ? "doubtful" : null }, make("b", {}, name(label)), flag),
     make("td", { class: "figure" }, number(probability, percent(probability))),
     make("td", {}, ...(set.length ? listed(set) : ["none"])),
-    make("td", {}, flag),
   );
 }

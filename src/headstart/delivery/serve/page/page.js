@@ -8,6 +8,7 @@ import { csv, save } from "./table.js";
 const AT_ONCE = 4; // requests under way
 const TRIES = 8; // while the server is busy
 const MANY = 12; // pictures from which on a table is the better view
+const LETTERS = 110; // of class names that are read at a glance
 
 const by = (id) => document.getElementById(id);
 const state = { info: null, model: null, items: [], next: 1, running: 0, chosenView: false };
@@ -44,16 +45,29 @@ function present(model) {
   state.model = model;
   document.title = `${model.name} · headstart`;
   by("subject").textContent = by("choice").hidden ? model.name : "";
-  const shown = model.classes.slice(0, 12);
-  const more = model.classes.length - shown.length;
-  const between = (index) => (index === 0 ? "" : index === shown.length - 1 && !more ? " and " : ", ");
-  const names = shown.flatMap((one, index) => [between(index), make("bdi", {}, one)]);
-  by("knows").replaceChildren("This model tells apart ", ...names, more ? ` and ${more} more classes.` : ".");
+  let letters = 0;
+  const some = model.classes.filter((one, index) => (letters += one.length) <= LETTERS || index < 2);
+  presentClasses(model.classes, model.classes.length - some.length < 2 ? model.classes.length : some.length);
   by("about-sets").textContent = `A set holds the truth ${Math.round(100 * model.coverage)} times in 100, on pictures like those that the model learnt from.`;
   const accuracy = model.metrics?.accuracy;
   by("quality").textContent = accuracy
     ? `Right on ${percent(accuracy.value)} of ${model.metrics.n.toLocaleString("en")} pictures that it had not seen (95\u202f% interval: ${percent(accuracy.low)} to ${percent(accuracy.high)}).`
     : "";
+}
+
+/** Say which classes there are: so many of them, and the others when they are asked for. */
+function presentClasses(classes, count) {
+  const shown = classes.slice(0, count);
+  const more = classes.length - count;
+  const between = (index) => (index === 0 ? "" : index === shown.length - 1 && !more ? " and " : ", ");
+  const names = shown.flatMap((one, index) => [between(index), make("bdi", {}, one)]);
+  if (!more) return by("knows").replaceChildren("This model tells apart ", ...names, ".");
+  const rest = make("button", { type: "button", class: "more" }, `${more} more`);
+  rest.addEventListener("click", () => {
+    presentClasses(classes, classes.length);
+    by("knows").focus();
+  });
+  by("knows").replaceChildren("This model tells apart ", ...names, " and ", rest, ".");
 }
 
 const megabytes = (bytes) => `${(bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB`;
@@ -214,7 +228,9 @@ function tell(newest) {
   const all = state.items.length;
   const done = state.items.filter((one) => one.answer || one.error).length;
   const failed = state.items.filter((one) => one.error).length;
-  by("count").textContent = `${done < all ? `${done} of ${all}` : all} ${all === 1 ? "picture" : "pictures"}${failed ? `, ${failed} without an answer` : ""}`;
+  const without = failed === 0 ? "" : all === 1 ? ", without an answer" : `, ${failed} without an answer`;
+  by("count").textContent = `${done < all ? `${done} of ${all}` : all} ${all === 1 ? "picture" : "pictures"}${without}`;
+  by("about-sets").hidden = failed === all;
   document.body.classList.toggle("single", all === 1);
   by("save").disabled = done === 0;
   if (newest && (all <= MANY || done === all)) {
