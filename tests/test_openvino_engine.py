@@ -25,7 +25,7 @@ def test_a_signal_finds_a_stack_after_several_uses():
 
 def test_nobody_is_told_that_it_is_used():
     code = (
-        "from headstart.features.openvino_engine import _core; _core(); import openvino.tools.ovc as told\n"
+        "from headstart.features.openvino_engine import the_core; the_core(); import openvino.tools.ovc as told\n"
         "print(told.telemetry.__class__.__module__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

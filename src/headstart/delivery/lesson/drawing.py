@@ -3,13 +3,16 @@
 import io
 from base64 import b64encode
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from headstart.features.layers import Layer
 from headstart.judging.saliency import overlay, viridis
+
+if TYPE_CHECKING:
+    from headstart.features.layers import Layer  # brings torch
 
 GAP = 2  # pixels between the cells of a sheet
 MAP_SIDE, FILTER_SIDE = 112, 44  # pixels of one cell
@@ -60,7 +63,7 @@ def draw_map(one: Float32) -> Pixels:
     return np.asarray(Image.fromarray(coloured).resize((MAP_SIDE, MAP_SIDE), Image.Resampling.NEAREST))
 
 
-def draw_field(picture: Pixels, layer: Layer, effective: Float32) -> Drawing:
+def draw_field(picture: Pixels, layer: "Layer", effective: Float32) -> Drawing:
     """What the middle unit of `layer` sees of the network's input: weights as colours, and the outline of its field."""
     strength = effective / max(float(effective.max()), 1e-12)
     drawn = Image.fromarray(overlay(picture, np.sqrt(strength).astype(np.float32)))
