@@ -7,8 +7,8 @@ import socket
 import pytest
 from PIL import Image
 
+from headstart.delivery.listening import listen
 from headstart.delivery.review import gate
-from headstart.delivery.review.running import _listening
 from tests import tiny
 from tests.desks import TOKEN, digest_of, noisy_data, served, snapshot, trained
 
@@ -255,7 +255,7 @@ def test_bound_to_all_addresses_any_name_will_do(run):
 
 
 def test_answers_do_not_wait_for_receipts():
-    with _listening(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()):
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -1,32 +1,16 @@
 """The desk's process: the data read, an address bound, and requests answered until somebody stops it."""
 
 import secrets
-import signal
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
 
+from headstart.delivery import listening
 from headstart.delivery.review.app import build
 from headstart.delivery.review.desk import open_desk
 from headstart.delivery.review.gate import LOOPBACK
-from headstart.errors import UsageError
 from headstart.progress import SILENT, Progress
-
-
-class _Server(uvicorn.Server):
-    """A server that ends as if by itself when it is told to: its process leaves with 0."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        taken = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, former in taken.items():
-                signal.signal(number, former)
 
 
 def run(
@@ -51,32 +35,15 @@ def run(
         UsageError: the address cannot be had.
         HeadstartError: the run, its data or its journal cannot be used.
     """
-    host, _ = address
-    with _listening(address) as listening:
+    host, port = address
+    with listening.listen(host, port) as bound:
         desk = open_desk(folder, unlabelled, save, progress)
         try:
             app = build(desk, secrets.token_urlsafe(24), host)
-            server = _Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, server_header=False))
-            port = listening.getsockname()[1]
+            settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
             if host not in LOOPBACK | {"::1"}:
                 tell("note: everyone who can reach this address can see the pictures and decide about them.")
-            tell(
-                f"the review of {folder} is on http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends it)"
-            )
-            server.run([listening])
+            tell(f"the review of {folder} is on {listening.address(host, bound)}  (Ctrl-C ends it)")
+            listening.Server(settings).run([bound])
         finally:
             desk.close()
-
-
-@contextmanager
-def _listening(address: tuple[str, int]) -> Iterator[socket.socket]:
-    host, port = address
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server(address, family=family)
-    except (OSError, OverflowError) as error:
-        raise UsageError(f"cannot listen on {host}:{port}: {error}. Choose another --port, or 0 for any.") from error
-    # What is accepted inherits it: else the body of an answer waits for the receipt of its head, some 40 ms.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with listening:
-        yield listening

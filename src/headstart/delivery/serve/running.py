@@ -10,8 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,11 +18,11 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from headstart.delivery import artefact
+from headstart.delivery.listening import BACKLOG, Server, address, listen
 from headstart.delivery.serve.metrics import SHARED
 from headstart.delivery.serve.settings import Settings
-from headstart.errors import HeadstartError, UsageError
+from headstart.errors import HeadstartError
 
-BACKLOG = 2048
 _FILES = 8192  # open at once at most, where the system allows it: so many connections, of some 15 KB each
 _AGAIN = 5.0  # seconds between two attempts to load a model that is gone, for a worker that died
 _HUNG = 30  # seconds without a sign of life after which a worker is replaced; starting one takes long on a busy machine
@@ -46,8 +45,8 @@ def serve(settings: Settings, say: Say, warn: Say) -> None:
     if not settings.is_local and settings.token is None:
         warn("note: everyone who can reach this address can use the model; --token restricts it.")
     _allow_connections()
-    listening = _listen(settings)
-    line = f"headstart serves {', '.join(name for name, _ in settings.models)} on {_address(settings, listening)}"
+    listening = listen(settings.host, settings.port)
+    line = f"headstart serves {', '.join(name for name, _ in settings.models)} on {address(settings.host, listening)}"
     if settings.workers == 1:
         _serve_here(settings, listening, lambda: say(line), warn)
     else:
@@ -67,24 +66,10 @@ def _serve_here(settings: Settings, listening: socket.socket, ready: Callable[[]
             server.should_exit = True
 
     _log_errors()
-    server = _Server(_configuration(settings, partial(build, settings, warn, on_loaded)))
+    server = Server(_configuration(settings, partial(build, settings, warn, on_loaded)))
     server.run([listening])
     if failure:
         raise failure[0]
-
-
-class _Server(uvicorn.Server):
-    """A server that ends as if by itself when it is told to: its process leaves with 0."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Without raising the signals once more when all is done, as uvicorn does."""
-        taken = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, former in taken.items():
-                signal.signal(number, former)
 
 
 def _serve_with_workers(settings: Settings, listening: socket.socket, ready: Callable[[], None]) -> None:
@@ -228,26 +213,6 @@ def _memory() -> str | None:
     """A folder in memory for what the workers count, where there is one: a full disk would end them."""
     place = "/dev/shm"
     return place if os.access(place, os.W_OK | os.X_OK) else None
-
-
-def _listen(settings: Settings) -> socket.socket:
-    host = settings.host.strip("[]")
-    try:
-        family = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((host, settings.port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise UsageError(
-            f"cannot listen on {settings.host}, port {settings.port}: {error.strerror or error}. "
-            "Choose another with --host or --port."
-        ) from error
-    # What is accepted inherits it: else the body of an answer waits for the receipt of its head, some 40 ms.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
-
-
-def _address(settings: Settings, listening: socket.socket) -> str:
-    host = settings.host.strip("[]")
-    return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
 
 
 def _log_errors() -> None:
