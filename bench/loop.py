@@ -28,6 +28,7 @@ from headstart.features.engines import plan_engine
 from headstart.features.extract import extract
 from headstart.learning import loop
 from headstart.learning.allocator import freed_memory_kept
+from headstart.learning.arithmetic import Arithmetic, arrange
 from headstart.learning.augment import policy_steps
 from headstart.learning.examples import Examples
 from headstart.learning.finetune import Job, _parts, _source
@@ -95,10 +96,12 @@ def compete(tune: str, args: argparse.Namespace, examples: Examples, backbone, p
     steps = policy_steps(recipe.augmentation)
     pupil = enrol(backbone, recipe, classes, None, 0)
     source, _ = _source(job, examples, pupil, parts, steps, SILENT)
+    twin = enrol(backbone, recipe, classes, None, 0)
+    for one in (pupil, twin):
+        arrange(one, Arithmetic("f32", channels_last=True))
     training = loop.begin(pupil, recipe, Accelerator(cpu=True), examples.labels[parts.training], 0)
     training.model.train()
-    twin = enrol(backbone, recipe, classes, None, 0)
-    twin.student.to(memory_format=torch.channels_last).train()
+    twin.student.train()
     side = pupil.sides[-1]
     pixels = torch.randint(0, 256, (recipe.batch, side, side, 3), dtype=torch.uint8)
     inputs = pixels if pupil.cut is None else torch.randn(recipe.batch, *pupil.cut.shape)
