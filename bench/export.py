@@ -1,13 +1,15 @@
 """Every export of every installed backbone, proved on held-out pictures: parity, accuracy, speed, size.
 
-    python bench/export.py DATA... [--tune none|last|all] [--backbone NAME,...] [--to NAME,...]
+    python bench/export.py DATA... [--tune none,last] [--backbone NAME,...] [--to NAME,...] [--keep FOLDER]
 
-For each DATA and backbone a classifier is trained and exported; each export.json that was written becomes a row.
-A refused export is a row too, and says why. `times` is how many times as many pictures a second the export does as
-headstart itself, in turns; export.json has the seconds. Writes its section of bench/RESULTS.md.
+For each DATA, backbone and depth a classifier is trained and exported; each export.json that was written becomes a row.
+A refused export is a row too, and says why. With --keep, what lies in that folder already is not made again.
+`times` is how many times as many pictures a second the export does as headstart itself, in turns; export.json has
+the seconds. Writes its section of bench/RESULTS.md.
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -38,9 +40,10 @@ HEADER = [
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--tune", choices=["none", "last", "all"], default="none")
+    parser.add_argument("--tune", default="none,last")
     parser.add_argument("--backbone", help="instead of all that are installed")
     parser.add_argument("--to", default=",".join(FORMATS))
+    parser.add_argument("--keep", type=Path, help="where runs and exports are kept")
     parser.add_argument("--no-record", action="store_true", help="print the table, and leave RESULTS.md as it is")
     return parser.parse_args()
 
@@ -76,33 +79,42 @@ def numbers(found: dict) -> list[str]:
     ]
 
 
-def export_all(run: Path, formats: list[str], place: Path) -> list[list[str]]:
-    """A row for each format."""
-    rows = []
-    for name in formats:
-        done = headstart("export", run, "--to", name, "-o", place / name)
-        if done.returncode == 0:
-            rows.append([name, *numbers(json.loads((place / name / "export.json").read_text()))])
-        else:
+def trained(data: Path, backbone: str, tune: str, place: Path) -> Path:
+    """The run of one candidate, trained unless it is there."""
+    run = place / f"{data.name}-{backbone.removeprefix('tf_efficientnet_')}-{tune}"
+    if not (run / "model").is_dir():
+        done = headstart("train", data, "-o", run, "--backbone", backbone, "--tune", tune)
+        if done.returncode != 0:
+            raise SystemExit(done.stderr)
+    return run
+
+
+def exported(run: Path, name: str) -> list[str]:
+    """The cells of one export, made unless it is there; or why it was refused."""
+    place, refusal = Path(f"{run}-exports") / name, Path(f"{run}-exports") / f"{name}.refused"
+    if not place.exists() and not refusal.exists():
+        done = headstart("export", run, "--to", name, "-o", place)
+        if done.returncode != 0:
             reason = done.stderr.strip().partition("handed over: ")[2] or done.stderr.strip()
-            rows.append([name, f"refused: {reason.splitlines()[0]}", *[""] * 8])
-    return rows
+            refusal.parent.mkdir(exist_ok=True)
+            refusal.write_text(reason.splitlines()[0], "utf-8")
+    if refusal.exists():
+        return [f"refused: {refusal.read_text('utf-8')}", *[""] * 8]
+    return numbers(json.loads((place / "export.json").read_text("utf-8")))
 
 
 def main() -> None:
     args = parse()
     rows = []
-    for data in args.data:
-        for backbone in args.backbone.split(",") if args.backbone else installed():
-            with tempfile.TemporaryDirectory() as folder:
-                place = Path(folder)
-                trained = headstart("train", data, "-o", place / "run", "--backbone", backbone, "--tune", args.tune)
-                if trained.returncode != 0:
-                    raise SystemExit(trained.stderr)
-                for row in export_all(place / "run", args.to.split(","), place):
-                    rows.append([data.name, backbone, args.tune, *row])
-                    print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
-    text = f"`python bench/export.py {' '.join(sys.argv[1:])}`: {machine()}.\n\n{table(HEADER, rows)}"
+    backbones = args.backbone.split(",") if args.backbone else installed()
+    with tempfile.TemporaryDirectory() as folder:
+        for data, backbone, tune in itertools.product(args.data, backbones, args.tune.split(",")):
+            run = trained(data, backbone, tune, args.keep or Path(folder))
+            for name in args.to.split(","):
+                rows.append([data.name, backbone, tune, name, *exported(run, name)])
+                print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
+    command = " ".join([data.name for data in args.data] + [f"--tune {args.tune}", f"--to {args.to}"])
+    text = f"`python bench/export.py {command}`: {machine()}.\n\n{table(HEADER, rows)}"
     if args.no_record:
         print(text)
     else:
