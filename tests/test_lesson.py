@@ -100,7 +100,7 @@ def test_the_photo_is_a_flower_or_ones_own(tmp_path):
 
 
 @pytest.fixture
-def page(warm_cache, tmp_path, monkeypatch, capsys):
+def page(warm_cache, tmp_path, monkeypatch, capsys):  # noqa: ARG001 - the backbone lies there
     """The page of the default backbone."""
     path = tmp_path / "lesson.html"
     monkeypatch.setattr("sys.argv", ["headstart", "backbones", "tf_efficientnet_lite0", "--page", str(path)])
