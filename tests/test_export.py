@@ -427,6 +427,23 @@ def test_a_fine_tuned_network_is_exported_as_it_became(name, raw, tuned_run, tmp
     assert done.found.proof.largest_same < 1e-4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("raw", [False, True])
+def test_an_executorch_program_answers_alone(raw, tuned_run, tmp_path):
+    pytest.importorskip("executorch", reason="executorch is not installed: pip install 'headstart[executorch]'")
+    done = export(tuned_run, "executorch", tmp_path / "out", raw=raw)
+    assert done.found.proof.agreement.value == 1
+    assert done.found.proof.largest_same < 1e-4
+
+
+@pytest.mark.slow
+def test_what_executorch_has_no_operator_for_is_said(torch_run, tmp_path):
+    pytest.importorskip("executorch", reason="executorch is not installed: pip install 'headstart[executorch]'")
+    with pytest.raises(ExportError, match="_upsample_bicubic2d_aa"):
+        export(torch_run, "executorch", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("script", "name"),
     [

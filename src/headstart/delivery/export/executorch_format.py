@@ -9,17 +9,27 @@ from numpy.typing import NDArray
 
 from headstart.delivery.export import torch_format
 from headstart.delivery.export.source import Source
+from headstart.errors import ExportError
 
 FILE = "model.pte"
 
 
 def write(source: Source, folder: Path) -> None:
-    """Write `source` into `folder`, for one picture at a time."""
+    """Write `source` into `folder`, for one picture at a time.
+
+    Raises:
+        ExportError: the network has an operator that ExecuTorch has not.
+    """
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
+    from torch._export.verifier import SpecViolationError
 
     program = torch_format.exported(source, None)
-    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+    try:
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+    except (SpecViolationError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ExportError(f"ExecuTorch cannot take {source.classifier.backbone.name}: {reason}") from error
     (folder / FILE).write_bytes(lowered.buffer)
 
 
