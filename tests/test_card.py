@@ -1,6 +1,7 @@
 """The model card names what was promised, and what became of it."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -32,8 +33,11 @@ def promises(known=HALF):
     return Promises(sets, Rejection(1 / 62, Interval(0.02, 0.01, 0.05)), answers)
 
 
-def card(classifier, kept, **more):
-    return model_card(classifier, "accuracy 0.9", kept, 1234, **more)
+EVALUATION = SimpleNamespace(n=44, accuracy=Interval(0.9318, 0.8, 0.98), macro_f1=UNKNOWN)
+
+
+def card(classifier, kept, evaluation=EVALUATION, **more):
+    return model_card(classifier, evaluation, kept, 1234, **more)
 
 
 def test_every_promise_is_named_with_what_came_of_it(classifier):
@@ -57,3 +61,24 @@ def test_nothing_is_said_of_promises_that_nobody_could_check(classifier):
         assert "Promises" not in text
         assert "\n\n## Use\n" in text
     assert "not calibrated" in card(classifier, promises(), calibrated=False)
+
+
+def test_the_hub_reads_licence_library_and_figures(classifier):
+    from huggingface_hub import ModelCard
+
+    facts = ModelCard(card(classifier, promises())).data
+    assert (facts.license, facts.library_name, facts.pipeline_tag) == ("apache-2.0", "timm", "image-classification")
+    assert facts.metrics == ["accuracy", "f1"]
+    (only,) = facts.eval_results  # a macro F1 that is not known is not there
+    assert (only.task_type, only.metric_type, only.metric_value) == ("image-classification", "accuracy", 0.9318)
+
+
+def test_a_licence_that_the_hub_does_not_know_is_other(classifier):
+    from huggingface_hub import ModelCard
+
+    classifier.backbone = replace(classifier.backbone, licence="apache-2.0 and: mine", library="torchvision")
+    text = card(classifier, promises(), SimpleNamespace(n=0))
+    facts = ModelCard(text).data.to_dict()
+    assert (facts["license"], facts["license_name"]) == ("other", "apache-2.0 and: mine")
+    assert facts["library_name"] == "headstart"
+    assert "model-index" not in facts

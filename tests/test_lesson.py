@@ -11,7 +11,7 @@ from headstart.cli import main
 from headstart.delivery.lesson import drawing
 from headstart.delivery.lesson.photo import photo
 from headstart.errors import DataError
-from headstart.features import sight
+from headstart.features import insight
 from headstart.features.layers import layers
 from headstart.features.networks import Network, WithNormalisation
 
@@ -41,13 +41,13 @@ def normalised(pixels):
 
 
 def test_filters_are_the_first_convolutions(network):
-    assert (sight.first_filters(network) == network.module.network[0].weight.numpy()).all()
+    assert (insight.first_filters(network) == network.module.network[0].weight.numpy()).all()
 
 
 def test_maps_are_what_the_layers_give(network):
     pixels = noise()
     first = functional.conv2d(normalised(pixels), network.module.network[0].weight, network.module.network[0].bias, 2)
-    found = sight.maps(network, pixels, ["0", "2"])
+    found = insight.maps(network, pixels, ["0", "2"])
     np.testing.assert_allclose(found["0"], first[0].numpy(), atol=1e-5)
     assert found["2"].shape == (4, 14, 14)
     assert not any(module._forward_hooks for module in network.module.modules())
@@ -55,7 +55,7 @@ def test_maps_are_what_the_layers_give(network):
 
 def test_stages_end_with_the_last_layer_of_each_resolution(network):
     rows = layers(network.module.network, SIDE, SIDE)
-    assert [stage.output for stage in sight.stages(rows)] == [(5, 16, 16), (4, 14, 14)]
+    assert [stage.output for stage in insight.stages(rows)] == [(5, 16, 16), (4, 14, 14)]
 
 
 def test_what_a_unit_weighs_is_the_gradient_of_its_channels(network):
@@ -66,7 +66,7 @@ def test_what_a_unit_weighs_is_the_gradient_of_its_channels(network):
         seen = normalised(picture).requires_grad_(True)
         inner[2](inner[1](inner[0](seen)))[0, :, 7, 7].sum().backward()
         total += seen.grad[0].abs().sum(0)
-    found = sight.effective_field(network, "2", pictures)
+    found = insight.effective_field(network, "2", pictures)
     np.testing.assert_allclose(found, (total / total.sum()).numpy(), atol=1e-6)
     rows, columns = np.nonzero(found)
     assert rows.max() - rows.min() + 1 == columns.max() - columns.min() + 1 == 7  # 3 + (3 - 1) * 2

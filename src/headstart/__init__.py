@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from headstart.delivery.artefact import save as save
     from headstart.delivery.comparing import compare_runs as compare_runs
     from headstart.delivery.comparing import read_runs as read_runs
+    from headstart.delivery.export.exporting import export as export
+    from headstart.delivery.export.pushing import push as push
     from headstart.delivery.predictor import Predictor as Predictor
     from headstart.delivery.run_folder import Run as Run
     from headstart.delivery.run_folder import TrainOptions as TrainOptions
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from headstart.pictures.split import split as split
     from headstart.workflow import check as check
     from headstart.workflow import compare as compare
+    from headstart.workflow import compare_backbones as compare_backbones
     from headstart.workflow import measure as measure
     from headstart.workflow import train as train
 
@@ -62,8 +65,10 @@ _HOMES = {
     "TrainOptions": "delivery.run_folder",
     "check": "workflow",
     "compare": "workflow",
+    "compare_backbones": "workflow",
     "compare_runs": "delivery.comparing",
     "evaluate": "judging.evaluation",
+    "export": "delivery.export.exporting",
     "extract": "features.extract",
     "finetune": "learning.finetune",
     "fit_head": "learning.head",
@@ -72,6 +77,7 @@ _HOMES = {
     "load_backbone": "features.backbones",
     "measure": "workflow",
     "plan_engine": "features.engines",
+    "push": "delivery.export.pushing",
     "read_runs": "delivery.comparing",
     "resolve": "pictures.duplicates",
     "save": "delivery.artefact",

@@ -10,14 +10,14 @@ import click
 
 from headstart import __version__
 from headstart.commands.backbones import backbones
+from headstart.commands.compare import compare
 from headstart.commands.export import export
 from headstart.commands.review import review
 from headstart.commands.serve import serve
 from headstart.errors import HeadstartError, UsageError
-from headstart.options import from_a_file, what_is_promised, where_it_runs
+from headstart.options import fraction_or_folder, from_a_file, given_options, what_is_promised, where_it_runs
 
 if TYPE_CHECKING:
-    from headstart.delivery.comparing import Compared
     from headstart.delivery.run_folder import TrainOptions
 
 # Rooms are imported inside the commands: `headstart --help` must not wait for NumPy, let alone torch.
@@ -105,7 +105,7 @@ def train(data: Path, output: Path | None, test: str | None, **chosen: Any) -> N
     from headstart import processes, progress, terminal, workflow
     from headstart.delivery import run_folder
 
-    options = run_folder.TrainOptions(test=None if test is None else _test(test), **chosen)
+    options = run_folder.TrainOptions(test=None if test is None else fraction_or_folder(test), **chosen)
     if run_folder.is_run(data):
         options = _as_recorded(data, options)
     run = workflow.train(data, output, options, progress.on_standard_error())
@@ -119,20 +119,12 @@ def _as_recorded(run: Path, chosen: "TrainOptions") -> "TrainOptions":
 
     from headstart.delivery import run_folder
 
-    given = _given()
+    given = given_options()
     free = {"resume", "track", "device", "precision"}
     if fixed := given - free - {"output"}:
         option = sorted(fixed)[0].replace("_", "-")
         raise UsageError(f"{run} is a run, which is trained again as it was; leave out --{option}, or train its data.")
     return replace(run_folder.recorded(run)[1], **{name: getattr(chosen, name) for name in given & free})
-
-
-def _given() -> set[str]:
-    """The options of the command that were given, in whatever way."""
-    context = click.get_current_context()
-    default = click.core.ParameterSource.DEFAULT
-    names = [str(option.name) for option in context.command.params if isinstance(option, click.Option)]
-    return {name for name in names if context.get_parameter_source(name) is not default}
 
 
 @app.command()
@@ -291,79 +283,6 @@ def check(
 
 
 @app.command()
-@click.argument("paths", nargs=-1, required=True, type=FilePath)
-@click.option("--output", "-o", type=FilePath, help="Where results go.  [default, of DATA: runs/NAME-compare]")
-@click.option("--tune", metavar="T,T,...", help="Of DATA: none, last, all.  [default: these, unless recipes are given]")
-@click.option("--recipe", metavar="R,R,...", help="Of DATA: recipes, by name or TOML file; each at every --tune.")
-@click.option("--backbone", help="Of DATA: the backbone of all.  [default: the recipe's, or tf_efficientnet_lite0]")
-@click.option("--weights", type=FilePath, help="Of DATA: that backbone's weights.")
-@click.option(
-    "--fit", type=click.Choice(["crop", "squish", "pad"]), help="Of DATA: for pictures of other shapes, as in train."
-)
-@click.option(
-    "--test", default="0.2", show_default=True, metavar="FRACTION|DIR", help="Of DATA: what to hold out, as in train."
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of DATA: draws the split.")
-@where_it_runs
-def compare(paths: tuple[Path, ...], output: Path | None, **chosen: Any) -> None:
-    """Say which of several runs is better, on the held-out pictures that they share.
-
-    PATHS are two or more finished runs; or one DATA, as for train, on which candidates are trained first: one for
-    each --tune and --recipe, all on the same split. Candidates that are there already are not trained again.
-    """
-    from headstart import terminal
-    from headstart.delivery import comparing, run_folder
-
-    if len(paths) == 1:
-        output = output or run_folder.default(paths[0], "-compare")
-        compared = _train_candidates(paths[0], output, **chosen)
-    else:
-        _refuse_options_of_data()
-        runs = comparing.read_runs(paths)
-        if output is not None:
-            comparing.claim(output, own=False)
-        compared = comparing.compare_runs(runs)
-        if output is not None:
-            comparing.write(output, compared)
-    _print(terminal.compare_lines(compared, None if output is None else output / comparing.PAGE))
-    if compared.failures:
-        count = len(compared.failures) + len(compared.runs)
-        raise HeadstartError(f"{len(compared.failures)} of {count} candidates failed: {', '.join(compared.failures)}.")
-
-
-def _train_candidates(
-    data: Path, output: Path | None, tune: str | None, recipe: str | None, test: str, **chosen: Any
-) -> "Compared":
-    from headstart import progress, workflow
-    from headstart.delivery import comparing
-    from headstart.delivery.run_folder import TrainOptions
-
-    if comparing.is_run(data):
-        raise UsageError(f"{data} is a run; give two or more runs, or data to train candidates on.")
-    options = TrainOptions(test=_test(test), **chosen)
-    shown = progress.on_standard_error()
-    tunes, recipes = _listed("--tune", tune), _listed("--recipe", recipe)
-    return workflow.compare(data, output, options, tunes=tunes, recipes=recipes, progress=shown, tell=_warn)
-
-
-def _listed(option: str, text: str | None) -> list[str]:
-    """The words of a list with commas between them."""
-    if text is None:
-        return []
-    words = [word.strip() for word in text.split(",")]
-    if not all(words):
-        raise UsageError(f"{option} is a list with commas between its words; received '{text}'.")
-    return words
-
-
-def _refuse_options_of_data() -> None:
-    """Finished runs have their options; only the place for the results can be chosen."""
-    if given := sorted(_given() - {"output"}):
-        option = given[0].replace("_", "-")
-        raise UsageError(f"--{option} is for training candidates on one DATA; finished runs stay as they are.")
-
-
-@app.command()
 @click.option("--photos", metavar="SET", help="Download real photos instead: eurosat, imagenette or textures.")
 @click.option("--output", "-o", type=FilePath, default=Path("runs/demo"), show_default=True, help="The run folder.")
 def demo(photos: str | None, output: Path) -> None:
@@ -411,6 +330,7 @@ def cache_clear() -> None:
 
 
 app.add_command(backbones)
+app.add_command(compare)
 app.add_command(export)
 app.add_command(serve)
 app.add_command(review)
@@ -444,18 +364,6 @@ def _what_is_kept(error: BaseException) -> str:
 def _leave(message: str, status: int) -> None:
     _warn(message)
     sys.exit(status)
-
-
-def _test(text: str) -> float | Path:
-    try:
-        fraction = float(text)
-    except ValueError:
-        if Path(text).is_dir():
-            return Path(text)
-        raise UsageError(f"--test is neither a fraction nor a folder: '{text}'.") from None
-    if not 0 < fraction < 1:
-        raise UsageError(f"--test must be above 0 and below 1, or a folder; received {text}.")
-    return fraction
 
 
 @contextmanager

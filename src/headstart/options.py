@@ -1,4 +1,4 @@
-"""Options that belong together: where the backbone runs, what predictions are to promise, options from a file."""
+"""Options that several commands have: where the backbone runs, what predictions are to promise, a file of options."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +62,27 @@ def from_a_file(command: Command) -> Command:
         help="A TOML file of options.",
     )
     return option(command)
+
+
+def given_options() -> set[str]:
+    """The options of the command that were given, in whatever way."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    names = [str(option.name) for option in context.command.params if isinstance(option, click.Option)]
+    return {name for name in names if context.get_parameter_source(name) is not default}
+
+
+def fraction_or_folder(text: str) -> float | Path:
+    """What --test says: a fraction of the pictures, or the folder that holds them."""
+    try:
+        fraction = float(text)
+    except ValueError:
+        if Path(text).is_dir():
+            return Path(text)
+        raise UsageError(f"--test is neither a fraction nor a folder: '{text}'.") from None
+    if not 0 < fraction < 1:
+        raise UsageError(f"--test must be above 0 and below 1, or a folder; received {text}.")
+    return fraction
 
 
 def _read_settings(context: click.Context, _: click.Parameter, path: Path | None) -> None:

@@ -9,8 +9,9 @@ from headstart.delivery.comparing import Compared
 from headstart.delivery.review.journal import Reviewed
 from headstart.delivery.run_folder import Run
 from headstart.features import store, weights
+from headstart.judging.choice import Choice
 from headstart.judging.comparison import Pair
-from headstart.judging.report import words
+from headstart.judging.report import chosen, words
 from headstart.judging.report.writing import REPORT
 from headstart.judging.suspects import Suspect
 from headstart.judging.trial import Trial
@@ -102,6 +103,25 @@ def compare_lines(compared: Compared, page: Path | None = None) -> Iterator[str]
     yield "-o DIR writes a page that shows them" if page is None else f"saved in {page.parent}; read {page}"
 
 
+def choice_lines(found: Choice, page: Path) -> Iterator[str]:
+    """What comparing backbones found: a table, what was stopped or left out, the recommendation, and its page."""
+    sizes = f"{found.n_train:,} pictures to learn from, {found.check.n:,} held out, {found.classes} classes"
+    yield f"{sizes}; {words.many(len(found.results), 'backbone')} judged"
+    yield from _columns(_choice_rows(found))
+    if found.rung is not None and not found.stopped:
+        yield f"all were tried on {found.rung:,} training pictures first; none was surely worse and off the front"
+    yield from (f"{one.entrant.name}: {_ascii(chosen.stop(one))}" for one in found.stopped)
+    yield from (f"{name}: left out: {reason}" for name, reason in found.left_out.items())
+    if found.joining is not None:
+        yield _ascii(chosen.joining(found))
+    yield _ascii(chosen.recommendation(found))
+    if (sooner := chosen.sooner(found)) is not None:
+        yield f"  {_ascii(sooner)}"
+    yield f"  {_ascii(chosen.check(found))}"
+    yield f"saved in {page.parent}; read {page}; next:"
+    yield f"  {chosen.command(found)}"
+
+
 def preview_lines(path: Path, advice: Sequence[str]) -> Iterator[str]:
     """Where the preview of an augmentation is, and what to mind about it."""
     yield f"preview of the augmentation: {path}"
@@ -156,6 +176,22 @@ def _compare_rows(compared: Compared) -> Iterator[tuple[str, ...]]:
         behind = ("best", "") if pair is None else (_points(pair), _p(pair.p_corrected).removeprefix("= "))
         numbers = f"{run.total:,.1f}", f"{run.embedding:,.1f}", f"{run.megabytes:,.1f}"
         yield name, str(comparison.accuracy[name]), *behind, *numbers
+
+
+def _choice_rows(found: Choice) -> Iterator[tuple[str, ...]]:
+    yield "backbone", "out of fold", "points behind", "p", "held out", "pictures/s", "of fastest", "MB", "licence"
+    most = found.fastest.pace.per_second
+    for name, result in found.results.items():
+        pair, one = found.comparison.against_best(name), result.entrant
+        behind = ("best", "") if pair is None else (_points(pair), _p(pair.p_corrected).removeprefix("= "))
+        pace = f"{one.pace.per_second:,.0f}", f"{one.pace.per_second / most:.0%}", f"{one.megabytes:,.1f}"
+        held_out = f"{found.check.accuracy[name].value:.3f}"
+        yield name, str(found.comparison.accuracy[name]), *behind, held_out, *pace, one.licence
+
+
+def _ascii(sentence: str) -> str:
+    """A sentence of a page as a terminal has it: plain spaces and a plain minus."""
+    return sentence.replace(words.THIN, " ").replace("\N{MINUS SIGN}", "-")
 
 
 def _columns(rows: Iterator[tuple[str, ...]]) -> Iterator[str]:

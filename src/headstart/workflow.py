@@ -1,4 +1,4 @@
-"""The four roads through the rooms: train, evaluate, check, compare."""
+"""The roads through the rooms: train, evaluate, check, compare runs, compare backbones."""
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,17 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart import processes
-from headstart.delivery import artefact, candidates, comparing, evidence, run_folder
+from headstart.delivery import artefact, candidates, choosing, comparing, contenders, evidence, run_folder
 from headstart.delivery.comparing import Compared
 from headstart.delivery.predictor import Predictor
 from headstart.delivery.review.journal import Reviewed, read_reviewed
 from headstart.delivery.run_folder import DEFAULT_TEST_FRACTION, Run, TrainOptions
 from headstart.errors import DataError, HeadstartError, UsageError
+from headstart.features import pace
 from headstart.features.backbones import DEFAULT, UNTRAINED, Backbone, load_backbone
 from headstart.features.engines import EnginePlan, plan_engine
 from headstart.features.extract import Features, embed_picture, extract
+from headstart.features.names import is_joined
 from headstart.features.store import prune
 from headstart.judging.assessment import Audit, OnTrial, assess, examine, look_over
+from headstart.judging.choice import Choice
 from headstart.judging.evaluation import Evaluation, evaluate
 from headstart.judging.promises import Promises, check_promises
 from headstart.judging.trial import Trial, try_classifier
@@ -200,6 +203,11 @@ def _backbone(options: TrainOptions, recipe: "Recipe | None", progress: Progress
     if recipe is not None:
         name = recipe.backbone
         weights = UNTRAINED if recipe.weights == "none" and weights is None else weights
+        if is_joined(name):
+            raise UsageError(
+                f"{name} is several backbones joined, of which only the head can be trained. Leave out --tune and "
+                "--recipe, or give one backbone."
+            )
     plan = plan_engine(options.device, options.precision)
     with processes.main_first(plan.device):
         backbone = load_backbone(name or DEFAULT, weights, progress=progress)
@@ -406,6 +414,63 @@ def compare(
     compared = comparing.compare_runs(finished, failures, reused)
     comparing.write(place, compared)
     return compared
+
+
+def compare_backbones(
+    data: str | Path,
+    folder: str | Path | None = None,
+    options: TrainOptions | None = None,
+    *,
+    backbones: Sequence[str] = (contenders.INSTALLED,),
+    join: bool = False,
+    progress: Progress = SILENT,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Choice:
+    """Which of several backbones to take for `data`: the fastest that is as good as the best, as far as can be told.
+
+    The fastest embeds all pictures and so settles near duplicates and the split for all; the others are first tried on
+    a part of the training pictures, where hopeless ones stop. What is chosen is chosen by out-of-fold predictions of
+    training pictures; the held-out pictures are asked once, as the check. Features stay in the cache for `train`.
+
+    Args:
+        data: as for `train`.
+        folder: where backbones.json and its page go; `runs/NAME-backbones` unless given.
+        options: what all candidates have in common; those that name a backbone, or train by epochs, do not count.
+        backbones: names as `load_backbone` takes them; `installed` stands for all whose weights are known to be here.
+        join: also try the best two joined.
+        progress: shows long work; nothing is shown unless given.
+        tell: is given a line when a candidate is left out, stopped, or finished.
+
+    Raises:
+        HeadstartError: no candidate could be had, or the data cannot be trained on.
+    """
+    data, options = Path(data), options or TrainOptions()
+    place = Path(folder) if folder is not None else run_folder.default(data, "-backbones")
+    names = contenders.named(backbones)
+    choosing.claim(place)
+    scanned = scan(data, group_by=options.group_by, test=options.test_folder)
+    check_names(scanned)
+    plan = plan_engine(options.device, options.precision)
+    able, left_out = contenders.enlist(names, options.fit, progress, tell)
+    paces = pace.measure(able, plan, progress=progress)
+    fastest = max(able, key=lambda name: paces[name].per_second)
+    dataset, features = extract(scanned, able[fastest], plan, progress=progress)
+    dataset = resolve(_paired(dataset, features), keep_leaks=options.keep_leaks)
+    dataset = check_classes(dataset, scanned=set(scanned.classes))
+    parts = split(dataset, test_fraction=options.test_fraction, seed=options.seed)
+    ground = contenders.Ground(dataset, parts, plan, options.balanced, options.seed, progress)
+    found = contenders.contest(ground, able, paces, join=join, tell=tell)
+    found = replace(
+        found,
+        data=str(data),
+        run=str(run_folder.default(data)),
+        options={**options.to_json(), "test": options.test or DEFAULT_TEST_FRACTION},
+        asked=tuple(backbones),
+        left_out=left_out,
+    )
+    choosing.write(place, found)
+    prune()
+    return found
 
 
 def preview(dataset: Dataset, augmentation: "Augmentation", path: Path) -> list[str]:

@@ -57,8 +57,8 @@ def backbones(
 
 def _write(page: Path, found: "Anatomy", picture: Path | None, weights: Path | None) -> None:
     from headstart import progress
-    from headstart.delivery.lesson.showing import write_page
     from headstart.delivery.lesson.photo import photo
+    from headstart.delivery.lesson.showing import write_page
     from headstart.features.backbones import load_backbone
 
     looked_at = photo(picture)

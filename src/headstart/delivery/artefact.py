@@ -21,6 +21,7 @@ from headstart.delivery.predictor import Predictor
 from headstart.errors import ModelError
 from headstart.features.backbones import Backbone
 from headstart.features.engines import Device, plan_engine
+from headstart.features.names import JOINT, parts_of
 from headstart.features.openvino_engine import Precision
 from headstart.features.preprocess import Preprocess
 from headstart.features.weights import digest
@@ -197,7 +198,7 @@ def _config(classifier: Classifier) -> dict[str, Any]:
     backbone, preprocess = classifier.backbone, classifier.backbone.preprocess
     size = min(preprocess.height, preprocess.width)
     return {
-        "architecture": backbone.architecture.partition(".")[0],  # without the tag of its former weights
+        "architecture": JOINT.join(part.partition(".")[0] for part in parts_of(backbone.architecture)),  # without tags
         "num_classes": len(classifier.classes),
         "num_features": backbone.dimension,
         "label_names": list(classifier.classes),

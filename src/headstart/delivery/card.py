@@ -1,5 +1,6 @@
 """The model card: what a stranger who finds the model folder needs to know."""
 
+import json
 from collections.abc import Iterator
 
 from headstart.judging.evaluation import Evaluation
@@ -8,6 +9,10 @@ from headstart.judging.promises import Promises
 from headstart.learning.classifier import DEFAULT, Classifier
 
 NAMES_SHOWN = 20
+
+LICENCES = {"apache-2.0", "mit", "bsd-3-clause", "bsd-2-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0"}
+"""Of the names that the Hub knows, those that backbones come under."""
+NOT_OF_TIMM = {"torchvision": "The network is torchvision's", "joined": "The network is several networks joined"}
 
 
 def model_card(
@@ -31,7 +36,7 @@ def model_card(
     timm_use = (
         '```python\ntimm.create_model("local-dir:PATH/TO/model", pretrained=True)\n```'
         if backbone.library == "timm"
-        else "The network is torchvision's: timm cannot load it, the ONNX file and headstart can."
+        else f"{NOT_OF_TIMM[backbone.library]}: timm cannot load it, the ONNX file and headstart can."
     )
     method = f"trained by epochs, with the recipe `{recipe}`, from"
     if recipe is None:
@@ -41,11 +46,9 @@ def model_card(
     if calibrated:
         calibration = "are calibrated on pictures not learnt from"
         kept = "\n".join(_promises(promises))
+    front = "\n".join(_front_matter(classifier, evaluation))
     return f"""---
-license: {backbone.licence}
-library_name: timm
-pipeline_tag: image-classification
-tags: [image-classification, headstart]
+{front}
 ---
 # An image classifier of {len(names)} classes
 
@@ -69,6 +72,27 @@ headstart predict PATH/TO/model pictures/
 `model.onnx` takes `pixels`, uint8 [n, {preprocess.height}, {preprocess.width}, 3] RGB, resized and not normalised; it
 gives `probabilities`, `logits` and `features`. The class names stand in its metadata under `classes`.
 """
+
+
+def _front_matter(classifier: Classifier, evaluation: Evaluation) -> Iterator[str]:
+    """What the Hub reads of a card, as lines of YAML: licence, library, task, and figures on the held-out pictures."""
+    backbone = classifier.backbone
+    if backbone.licence in LICENCES:
+        yield f"license: {backbone.licence}"
+    else:  # the Hub refuses names that it does not know
+        yield from ("license: other", f"license_name: {json.dumps(backbone.licence)}")
+    yield f"library_name: {'timm' if backbone.library == 'timm' else 'headstart'}"
+    yield "pipeline_tag: image-classification"
+    yield "tags: [image-classification, headstart]"
+    yield "metrics: [accuracy, f1]"
+    if evaluation.n == 0:
+        return
+    yield from ("model-index:", "- name: headstart", "  results:", "  - task: {type: image-classification}")
+    yield "    dataset: {type: held-out, name: Held-out pictures of its owner}"
+    yield "    metrics:"
+    for kind, name, value in (("accuracy", "Accuracy", evaluation.accuracy), ("f1", "Macro F1", evaluation.macro_f1)):
+        if _is_known(value):
+            yield f"    - {{type: {kind}, name: {name}, value: {value.value:.4f}}}"
 
 
 def _promises(promises: Promises) -> Iterator[str]:

@@ -6,8 +6,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from headstart.errors import BackboneError, StorageError
+from headstart.errors import BackboneError, StorageError, UsageError
 from headstart.features import weights as weights_room
+from headstart.features.names import JOINT, is_joined, parts_of
 from headstart.features.preprocess import Preprocess
 from headstart.progress import SILENT, Advance, Progress
 from headstart.storage import cache_folder, folder_written_atomically, folder_written_once, written_atomically
@@ -17,7 +18,7 @@ UNTRAINED = Path("none")  # given as the weights of a network that starts from n
 CONVERSION_STEPS = 3
 CONVERSION = 1  # raised when the conversion below changes what it writes
 PARITY_COSINE = 0.9999
-GRAPH, TENSORS, FACTS = "graph.onnx", "model.safetensors", "backbone.json"
+GRAPH, TENSORS, FACTS, MEMORY = "graph.onnx", "model.safetensors", "backbone.json", ".path"
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,18 @@ class Backbone:
 def load_backbone(name: str = DEFAULT, weights: Path | None = None, *, progress: Progress = SILENT) -> Backbone:
     """The backbone `name`, any timm classifier or `torchvision/NAME`, with pretrained weights.
 
+    `A+B` joins two backbones (or more): both see each picture, and their features stand side by side.
+
     Weights are looked for in this order: the file `weights`; an installed package; the local torch and Hugging Face
     caches; a download. `UNTRAINED` stands for random ones, always the same. The first use converts the network (about
     half a minute: torch is imported and a graph is exported); later uses read the converted files.
 
     Raises:
         BackboneError: no such network, no weights for it, or weights that do not fit it.
+        UsageError: `weights` are given for several backbones that are joined, or one is to be joined with itself.
     """
+    if is_joined(name):
+        return _load_joined(name, weights, progress)
     if weights == UNTRAINED:
         weights = _untrained(name)
     source = weights_room.given_or_installed(name, weights) or _remembered(name)
@@ -74,6 +80,54 @@ def load_backbone(name: str = DEFAULT, weights: Path | None = None, *, progress:
             return _read(folder)
     with progress.stage(f"converting {name}, once", CONVERSION_STEPS) as advance:
         return _convert(name, source, advance)
+
+
+def installed() -> list[str]:
+    """The backbones whose weights are known to be on this machine: in packages, and found there by former runs."""
+    packaged = [name for name in weights_room.PACKAGES if weights_room.given_or_installed(name, None) is not None]
+    folder = cache_folder() / "backbones"
+    met = [_name_of(path) for path in sorted(folder.glob(f"*{MEMORY}"))] if folder.is_dir() else []
+    return list(dict.fromkeys([*packaged, *(name for name in met if _remembered(name) is not None)]))
+
+
+def _load_joined(name: str, weights: Path | None, progress: Progress) -> Backbone:
+    names = parts_of(name)
+    if not all(names) or len(set(names)) < len(names):
+        raise UsageError(f"'{name}' does not join different backbones; write for instance {DEFAULT}{JOINT}resnet18.")
+    if weights is not None:
+        raise UsageError(
+            f"one file of weights cannot serve the {len(names)} backbones of {name}. Leave out --weights: each part's "
+            "own are looked for."
+        )
+    parts = [load_backbone(part, progress=progress) for part in names]
+    digest = sha256(json.dumps([part.weights_digest for part in parts]).encode()).hexdigest()
+    folder = _folder(name, digest)
+    if not (folder / FACTS).is_file():
+        with progress.stage(f"joining {name}, once", CONVERSION_STEPS) as advance:
+            _join(name, parts, digest, folder, advance)
+    return _read(folder)
+
+
+def _join(name: str, parts: list[Backbone], digest: str, folder: Path, advance: Advance) -> None:
+    """Write the backbone that is made of `parts` into `folder`, once."""
+    from safetensors.numpy import load_file, save_file
+
+    from headstart.features import joining, networks  # torch: seconds
+
+    known = networks.facts(name)
+    advance()
+    tensors = {
+        joining.PART.format(number) + key: tensor
+        for number, part in enumerate(parts)
+        for key, tensor in load_file(part.tensors).items()
+    }
+    with folder_written_once(folder) as temporary:
+        save_file(tensors, temporary / TENSORS, metadata={"format": "pt"})
+        network = networks.build(known, temporary / TENSORS, known.preprocess)
+        advance()
+        source = f" {JOINT} ".join(part.weights_source for part in parts)
+        _write(temporary, _described(name, known, network, digest, source), network)
+        advance()
 
 
 def _read(folder: Path) -> Backbone:
@@ -95,7 +149,18 @@ def _convert(name: str, source: Path | None, advance: Advance) -> Backbone:
     network = networks.build(known, source, known.preprocess)
     advance()
     digest = weights_room.digest(source)
-    facts = Backbone(
+    facts = _described(name, known, network, digest, source.name)
+    folder = _folder(name, digest)
+    with folder_written_once(folder) as temporary:
+        _save_tensors(temporary, network)
+        _write(temporary, facts, network)
+        advance()
+    return _read(folder)
+
+
+def _described(name: str, known: Any, network: Any, digest: str, source: str) -> Backbone:
+    """What is recorded of a `networks.Network` and its `networks.NetworkFacts`, beside its files."""
+    return Backbone(
         name=name,
         library=known.library,
         architecture=known.architecture,
@@ -105,16 +170,10 @@ def _convert(name: str, source: Path | None, advance: Advance) -> Backbone:
         preprocess=known.preprocess,
         licence=known.licence,
         weights_digest=digest,
-        weights_source=source.name,
+        weights_source=source,
         graph=Path(GRAPH),
         tensors=Path(TENSORS),
     )
-    folder = _folder(name, digest)
-    with folder_written_once(folder) as temporary:
-        _save_tensors(temporary, network)
-        _write(temporary, facts, network)
-        advance()
-    return _read(folder)
 
 
 def tuned(backbone: Backbone, network: Any, folder: Path, *, write: bool = True) -> Backbone:
@@ -188,7 +247,13 @@ def _folder(name: str, digest: str) -> Path:
 
 
 def _memory(name: str) -> Path:
-    return cache_folder() / "backbones" / f"{name.replace('/', '-')}.path"
+    return cache_folder() / "backbones" / f"{name.replace('/', '-')}{MEMORY}"
+
+
+def _name_of(memory: Path) -> str:
+    """The inverse of `_memory`: the only name with a slash is torchvision/NAME."""
+    name = memory.name.removesuffix(MEMORY)
+    return f"torchvision/{name.removeprefix('torchvision-')}" if name.startswith("torchvision-") else name
 
 
 def _remember(name: str, source: Path) -> None:

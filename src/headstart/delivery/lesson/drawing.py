@@ -80,7 +80,7 @@ def pooled(one: Float32, size: int, how: str) -> Float32:
     """A map float32 [h, w] after "max" or "mean" pooling of `size` x `size` windows side by side."""
     height, width = (side // size * size for side in one.shape)
     windows = one[:height, :width].reshape(height // size, size, width // size, size)
-    return windows.max(axis=(1, 3)) if how == "max" else windows.mean(axis=(1, 3))
+    return np.asarray(windows.max(axis=(1, 3)) if how == "max" else windows.mean(axis=(1, 3)))
 
 
 def _sheet(cells: list[Pixels], columns: int) -> Pixels:

@@ -19,7 +19,7 @@ from headstart.delivery.lesson.drawing import (
     draw_maps,
     pooled,
 )
-from headstart.features import networks, sight
+from headstart.features import insight, networks
 from headstart.features.backbones import Backbone
 from headstart.features.layers import WEIGHTED, Layer
 from headstart.features.networks import Network
@@ -83,9 +83,9 @@ def write_page(path: Path, found: Anatomy, backbone: Backbone, photo: NDArray[np
     """
     network = networks.build(networks.facts(backbone.name), backbone.tensors, backbone.preprocess)
     pixels = np.asarray(backbone.preprocess.apply(photo))
-    shown = sight.stages(found.layers)
-    maps = sight.maps(network, pixels, [layer.name for layer in shown])
-    filters = sight.first_filters(network)
+    shown = insight.stages(found.layers)
+    maps = insight.maps(network, pixels, [layer.name for layer in shown])
+    filters = insight.first_filters(network)
     stages = tuple(_stage(network, layer, maps[layer.name], pixels) for layer in shown)
     weighted = [layer for layer in found.layers if layer.kind in WEIGHTED]
     sections = Sections(
@@ -120,7 +120,7 @@ def write_page(path: Path, found: Anatomy, backbone: Backbone, photo: NDArray[np
 
 def _stage(network: Network, layer: Layer, maps: NDArray[np.float32], pixels: NDArray[np.uint8]) -> Stage:
     mirrored = np.stack([pixels, pixels[:, ::-1]])
-    effective = sight.effective_field(network, layer.name, mirrored)
+    effective = insight.effective_field(network, layer.name, mirrored)
     words = f"the {min(MOST_MAPS, len(maps))} liveliest of {len(maps)} maps after {layer.name}"
     heaviest = np.sort(effective.ravel())[::-1].cumsum()
     side = round(float(np.sqrt(np.searchsorted(heaviest, ENOUGH) + 1)))

@@ -80,10 +80,11 @@ def again(compared: Compared, place: Path) -> Again:
         for run in runs
         if run.data
     ]
-    return Again(tuple((_apart(command.text), command.purpose) for command in commands))
+    return Again(tuple((apart(command.text), command.purpose) for command in commands))
 
 
-def _apart(command: str) -> Markup:
+def apart(command: str) -> Markup:
+    """A command each word of which is set apart, as a page shows it."""
     quoted = (words.plain(shlex.quote(word)) for word in shlex.split(command))
     return Markup(" ").join(Markup("<bdi>{}</bdi>").format(word) for word in quoted)
 
@@ -104,7 +105,7 @@ def _drawing(compared: Compared) -> Markup:
     x = _time_axis(list(seconds.values()), compared.is_embedding_aside)
     y = charts.Axis(low, high, tuple((at, words.percent(at, 0)) for at in charts.ticks(low, high)), "accuracy")
     points = [(seconds[name], accuracy[name]) for name in compared.runs]
-    texts = _numbers(x, y, points)
+    texts = numbered(x, y, points)
     layers = [
         charts.Marks(tuple(points[1:]), "rival", texts=texts[1:]),
         charts.Marks(tuple(points[:1]), "best", texts=texts[:1]),
@@ -128,7 +129,7 @@ def _time_axis(seconds: Sequence[float], aside: bool) -> charts.Axis:
     return charts.Axis(low, high, tuple((one, f"{one:,g}") for one in at), f"{label}, spaced by ratios", is_log=True)
 
 
-def _numbers(x: charts.Axis, y: charts.Axis, points: Sequence[tuple[float, Interval]]) -> tuple[str, ...]:
+def numbered(x: charts.Axis, y: charts.Axis, points: Sequence[tuple[float, Interval]]) -> tuple[str, ...]:
     """The numbers of the dots from 1 on; of those that lie upon each other all at the first, none at the others."""
     texts: list[str] = []
     places: list[tuple[float, float]] = []
