@@ -2,12 +2,17 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from headstart.judging import assessment
+from headstart.pictures import remote
+
+from . import tiny
+from .stores import BUCKET, Faults, empty_bucket, files_in, s3_server, upload
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +40,6 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two classes with the tiny backbone, made once; nothing may be written into it."""
     from headstart.delivery.run_folder import TrainOptions
     from headstart.workflow import train
-
-    from . import tiny
 
     folder = tmp_path_factory.mktemp("tiny")
     with pytest.MonkeyPatch.context() as patch:
@@ -67,3 +70,59 @@ def photos() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no photo sets in {folder}; set HEADSTART_PHOTOS to the folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[tuple[str, Faults]]:
+    """The address of an S3 server on loopback, started once, and what it does wrong."""
+    faults = Faults()
+    with s3_server(faults) as address:
+        yield address, faults
+
+
+@pytest.fixture
+def haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries of remote reads follow soon upon each other, and none is waited for for long."""
+    monkeypatch.setattr(remote, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(remote, "STALL_SECONDS", 5)
+
+
+@pytest.fixture
+def faults(object_store: tuple[str, Faults]) -> Faults:
+    """What the servers of the test do wrong: nothing, unless told to."""
+    faults = object_store[1]
+    faults.clear()
+    return faults
+
+
+@pytest.fixture
+def s3(
+    object_store: tuple[str, Faults],
+    faults: Faults,
+    haste: None,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """The address of an S3 server with an empty bucket."""
+    address = object_store[0]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    empty_bucket(address)
+    faults.clear()
+    return address
+
+
+@pytest.fixture
+def photos_here(tmp_path: Path) -> Path:
+    """A folder of two classes with eight pictures in each."""
+    return tiny.class_folders(tmp_path / "photos", each=8)
+
+
+@pytest.fixture
+def photos_there(s3: str, photos_here: Path, faults: Faults) -> Path:
+    """The same pictures as in `photos_here`, in the bucket."""
+    upload(s3, files_in(photos_here, "photos/"))
+    faults.clear()
+    return Path(f"s3://{BUCKET}/photos/")

@@ -99,8 +99,10 @@ def train(data: Path, output: Path | None, test: str | None, **chosen: Any) -> N
     """Train a classifier on the labelled pictures in DATA.
 
     DATA is a folder of class folders, a folder of split folders (train, val, test), a CSV, Parquet or JSON Lines
-    manifest (path,label[,split][,group]), or a zip or tar archive of one of these. It may also be a finished run, which
-    is trained again from its data, with its options, and with what was decided in `headstart review`.
+    manifest (path,label[,split][,group]), or a zip or tar archive of one of these; or shards: WebDataset tar files, or
+    Parquet files with pictures in them, by folder, pattern ('train-{000..099}.tar') or a .txt list. Each may be a URL
+    (s3, gs, hf, http), and so may the paths in a manifest. DATA may also be a finished run, which is trained again from
+    its data, with its options, and with what was decided in `headstart review`.
     """
     from headstart import processes, progress, terminal, workflow
     from headstart.delivery import run_folder
@@ -166,7 +168,8 @@ def predict(
 ) -> None:
     """Say what is in PICTURES, with calibrated probabilities.
 
-    MODEL is a run folder or its model/. PICTURES are files, folders, globs, or - for paths on standard input.
+    MODEL is a run folder or its model/. PICTURES are files, folders, globs, URLs, shards (tar or Parquet files), or
+    - for paths on standard input.
     """
     from headstart.delivery import answers, artefact
     from headstart.delivery import sheet as sheets

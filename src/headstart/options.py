@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from headstart.errors import UsageError
+from headstart.pictures.addresses import is_url
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -77,7 +78,7 @@ def fraction_or_folder(text: str) -> float | Path:
     try:
         fraction = float(text)
     except ValueError:
-        if Path(text).is_dir():
+        if Path(text).is_dir() or is_url(text):
             return Path(text)
         raise UsageError(f"--test is neither a fraction nor a folder: '{text}'.") from None
     if not 0 < fraction < 1:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from headstart.errors import StorageError
@@ -15,7 +15,7 @@ from headstart.errors import StorageError
 KEPT_PIXELS_BYTES = 20 * 1024**3
 """Decoded pictures are kept up to this size."""
 
-CACHE_PARTS = ("archives", "backbones", "compiled", "demo", "features", "measured", "pixels")
+CACHE_PARTS = ("archives", "backbones", "compiled", "demo", "features", "measured", "pixels", "remote")
 
 
 def cache_folder() -> Path:
@@ -106,7 +106,10 @@ def folder_bytes(folder: Path) -> int:
 
 def prune_oldest(folder: Path, limit_bytes: int) -> int:
     """Delete the files under `folder` that were written longest ago, down to `limit_bytes`; returns the bytes freed."""
-    files = [(path.stat(), path) for path in folder.rglob("*") if path.is_file()]
+    files = []
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # another thread or process was faster, or has just renamed it
+            files += [(path.stat(), path)] if path.is_file() else []
     surplus = freed = max(0, sum(status.st_size for status, _ in files) - limit_bytes)
     for status, path in sorted(files, key=lambda file: file[0].st_mtime):
         if surplus <= 0:

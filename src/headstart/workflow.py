@@ -32,6 +32,7 @@ from headstart.judging.trial import Trial, try_classifier
 from headstart.learning.classifier import Classifier
 from headstart.learning.examples import Examples
 from headstart.learning.solve import Solved, solve
+from headstart.pictures import kept
 from headstart.pictures.classes import check_classes, check_names
 from headstart.pictures.dataset import Dataset
 from headstart.pictures.duplicates import groups, resolve
@@ -150,6 +151,7 @@ def _save(run: Run, clock: Clock) -> None:
         run_folder.write(run, embed_picture(pattern, backbone, run.plan), extras)
         prune()
         prune_oldest(cache_folder() / "pixels", KEPT_PIXELS_BYTES)
+        kept.prune()
 
 
 def _predictor(run: Run) -> Predictor:

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, TextIO
 
 from headstart.delivery.sheet import Tile
@@ -14,6 +14,8 @@ from headstart.delivery.sheet import tile as make_tile
 from headstart.errors import DataError
 from headstart.learning.classifier import DEFAULT, Asked, Classifier, Prediction
 from headstart.learning.conformal import KINDS, Kind, fewest
+from headstart.pictures.addresses import as_path, is_url
+from headstart.pictures.shard_sets import is_shard, members
 from headstart.pictures.tree import read_tree
 
 Format = Literal["table", "csv", "jsonl"]
@@ -23,7 +25,7 @@ NAMES_SHOWN = 10
 
 
 def expand(asked: Iterable[str], standard_input: TextIO) -> Iterator[str]:
-    """The picture files that arguments stand for: files, folders (searched), globs, and `-` for lines of input.
+    """The pictures that arguments stand for: files, folders (searched), globs, shards, URLs, `-` for lines of input.
 
     Raises:
         DataError: an argument matches nothing.
@@ -33,6 +35,10 @@ def expand(asked: Iterable[str], standard_input: TextIO) -> Iterator[str]:
             yield from (line.rstrip("\r\n") for line in standard_input if line.strip())
         elif Path(one).is_dir():
             yield from _pictures_in(Path(one))
+        elif is_shard(Path(one)) or _is_remote_folder(one):
+            yield from members(Path(one))
+        elif is_url(one):
+            yield as_path(one) or one
         elif glob.has_magic(one) and not Path(one).exists():
             found = sorted(glob.glob(one, recursive=True))
             if not found:
@@ -101,6 +107,11 @@ def _named(classifier: Classifier, numbers: Sequence[int]) -> str:
     names = ", ".join(classifier.classes[number] for number in numbers[:NAMES_SHOWN])
     more = f" and {len(numbers) - NAMES_SHOWN} more" if len(numbers) > NAMES_SHOWN else ""
     return f"{names}{more} {'is' if len(numbers) == 1 else 'are'}"
+
+
+def _is_remote_folder(text: str) -> bool:
+    """Whether a URL is of a folder: it ends with a slash, or with nothing that a picture's name ends with."""
+    return is_url(text) and (text.endswith("/") or not PurePosixPath(text.partition("?")[0]).suffix)
 
 
 def _pictures_in(folder: Path) -> Iterator[str]:

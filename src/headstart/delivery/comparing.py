@@ -14,9 +14,11 @@ from headstart.judging.finished import Compared as Compared
 from headstart.judging.finished import FinishedRun as FinishedRun
 from headstart.judging.metrics import Interval
 from headstart.judging.report.versus import write_versus
+from headstart.pictures.addresses import url_of
 from headstart.pictures.decode import PictureError
 from headstart.pictures.inspect import read
 from headstart.pictures.scan import scan
+from headstart.pictures.shard_sets import is_shard
 from headstart.pictures.tables import TABLE_SUFFIXES
 from headstart.storage import clear_storage_errors, written_atomically
 
@@ -170,6 +172,8 @@ def _root(data: str) -> Path | None:
     """Where the paths of a run begin whose data were given as `data`; None where that is not there any more."""
     place = Path(data)
     with suppress(OSError, ValueError, HeadstartError):
+        if url_of(place) is not None:
+            return place.parent if is_shard(place) or place.suffix.lower() in TABLE_SUFFIXES else place
         if not data or not place.exists():
             return None
         if place.is_dir():

@@ -33,6 +33,7 @@ from headstart.judging.trial import Trial
 from headstart.learning.examples import Examples
 from headstart.learning.history import HISTORY, write_history
 from headstart.learning.solve import Solved
+from headstart.pictures.addresses import shown, url_of
 from headstart.pictures.dataset import Dataset, Problem
 from headstart.pictures.split import ALWAYS_TRAIN, TEST, Split
 from headstart.storage import cache_folder, clear_storage_errors, folder_written_atomically, recover
@@ -100,7 +101,7 @@ class TrainOptions:
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON values."""
-        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        return {key: shown(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "TrainOptions":
@@ -223,6 +224,8 @@ def recorded(folder: Path) -> tuple[Path, TrainOptions]:
     """
     record = _read_record(folder)
     data = Path(record["data"])
+    if url_of(data) is not None:
+        return data, replace(TrainOptions.from_json(record["options"]), resume=False)
     if not data.exists() and "place" in record:
         data = Path(record["place"])  # the command was given in another folder
     if not data.exists():
@@ -370,6 +373,8 @@ def checked_json(dataset: Dataset, audit: Audit, obstacle: str | None) -> dict[s
 
 def _data(dataset: Dataset) -> dict[str, str]:
     """Where the pictures lie, under "data"; nothing where that is the cache, into which an archive was unpacked."""
+    if (url := url_of(dataset.root)) is not None:
+        return {"data": url}
     root = dataset.root.resolve()
     return {} if root.is_relative_to((cache_folder() / "archives").resolve()) else {"data": str(root)}
 
@@ -451,8 +456,8 @@ def _record(run: Run) -> dict[str, Any]:
     solved = run.solved
     return {
         "format": FORMAT,
-        "data": str(run.data),
-        "place": str(run.data.resolve()),
+        "data": shown(run.data),
+        "place": url_of(run.data) or str(run.data.resolve()),
         "options": run.options.to_json(),
         **({} if run.reviewed is None else {"review": run.reviewed.to_json()}),
         "computed": {

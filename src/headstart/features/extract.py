@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from headstart.features.store import Store
 from headstart.parallel import core_count, in_order
 from headstart.pictures.dataset import Dataset, Problem, Sample
 from headstart.pictures.decode import PictureError, decode
+from headstart.pictures.elsewhere import Patience, is_elsewhere, known_digest
 from headstart.pictures.inspect import picture_problem, read
 from headstart.pictures.looks import Look, Looks, from_stored, gather, look
+from headstart.pictures.remote import READERS
 from headstart.progress import SILENT, Progress
 
 AHEAD = 64  # pictures decoded ahead of the engine, for each thread: 10 MB, and work while the engine is loaded
@@ -128,23 +131,38 @@ def prepare(
 ) -> Iterator[Prepared]:
     """Every picture read, and decoded unless its digest is in `known`, by a pool of threads; in order.
 
-    With `looks` those that are decoded come with theirs.
+    With `looks` those that are decoded come with theirs. Pictures from elsewhere are read by more threads, because they
+    must be waited for, and not at all if what was read before is in `known`.
+
+    Raises:
+        DataError: pictures from elsewhere cannot be reached any more, see `headstart.pictures.elsewhere.Patience`.
     """
+    patience, decoding = Patience(), Semaphore(core_count())
 
     def prepare_one(sample: Sample) -> Prepared:
+        path = root / sample.path
         try:
-            data, digest = read(root / sample.path)
+            if known and (digest := known_digest(path)) in known:
+                return Prepared(replace(sample, digest=digest))
+            patience.check()
+            data, digest = read(path)
+            patience.note(path, None)
             sample = replace(sample, digest=digest)
             if digest in known:
                 return Prepared(sample)
-            picture = decode(data, at_least=preprocess.at_least)
+            with decoding:
+                picture = decode(data, at_least=preprocess.at_least)
+                seen = look(picture.pixels, data, picture.facts) if looks else None
+                return Prepared(sample, preprocess.apply(picture.pixels), seen)
         except (PictureError, OSError) as error:
+            patience.note(path, error)
             return Prepared(sample, problem=picture_problem(sample, error))
-        seen = look(picture.pixels, data, picture.facts) if looks else None
-        return Prepared(sample, preprocess.apply(picture.pixels), seen)
 
-    with ThreadPoolExecutor(core_count()) as pool:
-        yield from in_order(pool, prepare_one, samples, AHEAD * core_count())
+    waiting = iter(samples)
+    first = list(itertools.islice(waiting, AHEAD))
+    threads = READERS if any(is_elsewhere(root / sample.path) for sample in first) else core_count()
+    with ThreadPoolExecutor(threads) as pool:
+        yield from in_order(pool, prepare_one, itertools.chain(first, waiting), AHEAD * core_count())
 
 
 def embed(items: Iterator[Prepared], plan: EnginePlan, load: Callable[[], Engine]) -> Iterator[Prepared]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from headstart.parallel import in_order
 from headstart.pictures.dataset import Dataset, Problem, Sample
 from headstart.pictures.decode import PictureError, TooLarge, Unreadable, decode
+from headstart.pictures.elsewhere import is_elsewhere, read_elsewhere
 from headstart.progress import SILENT, Progress
 
 BYTE_LIMIT = 1024**3
@@ -39,14 +40,20 @@ def inspect(dataset: Dataset, *, progress: Progress = SILENT, threads: int = 2) 
 
 
 def read(path: Path) -> tuple[bytes, str]:
-    """A picture file's bytes and their SHA-256 in lower-case hexadecimal.
+    """A picture file's bytes and their SHA-256 in lower-case hexadecimal; also behind a URL, or in a shard.
 
     Raises:
         OSError: there is no such file (any more), or it cannot be read.
+        DataError: its server wants credentials, and there are none.
         Unreadable: it is no regular file; nothing is read from pipes and devices.
         TooLarge: it has more than `BYTE_LIMIT` bytes.
     """
-    status = os.stat(path)
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        if not is_elsewhere(path):
+            raise
+        return read_elsewhere(path, BYTE_LIMIT)
     if not stat.S_ISREG(status.st_mode):
         raise Unreadable("not a regular file")
     if status.st_size > BYTE_LIMIT:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from headstart.errors import DataError
+from headstart.pictures.addresses import as_path, is_url, url_of
 from headstart.pictures.dataset import Part, Problem, Sample
 from headstart.pictures.layout import PART_NAMES
 from headstart.pictures.tables import Table
@@ -20,13 +21,14 @@ def is_manifest(table: Table) -> bool:
 
 
 def read_manifest(
-    manifest: Path, table: Table, *, group_column: str = "group", confined: bool = False
+    manifest: Path, table: Table, root: Path, *, group_column: str = "group", confined: bool = False
 ) -> tuple[list[Sample], list[Problem]]:
     """The samples that a manifest lists, in its order, and a Problem for each line that is of no use.
 
     Args:
-        manifest: where the table is; its paths are absolute or relative to its folder.
-        table: what is in it.
+        manifest: where the table is.
+        table: what is in it; its paths are URLs, absolute, or relative to `root`.
+        root: the manifest's own folder, which may be a URL. What is not on this machine is not looked for yet.
         group_column: the column that says which pictures must stay together.
         confined: whether to refuse paths that lead out of the folder, as for a manifest from an archive.
 
@@ -43,7 +45,7 @@ def read_manifest(
     problems: list[Problem] = []
     for line, row in table.rows:
         sample = _sample(manifest, line, row, group_column)
-        problem = _problem(manifest.parent, sample, f"line {line}", confined)
+        problem = _problem(root, sample, f"line {line}", confined)
         if problem is None:
             samples.append(sample)
         else:
@@ -55,11 +57,15 @@ def _sample(manifest: Path, line: int, row: Mapping[str, str], group_column: str
     if not row.get("path"):
         raise DataError(f"{manifest}, line {line}: the path is empty. Fill it in or remove the line.")
     return Sample(
-        path=str(PurePosixPath(row["path"])),
+        path=_path(row["path"].strip()),
         label=row.get("label", "").strip(),
         given=_part(manifest, line, row.get("split", "").strip()),
         group=row.get(group_column, "").strip() or None,
     )
+
+
+def _path(text: str) -> str:
+    return (as_path(text) or text) if is_url(text) else str(PurePosixPath(text))
 
 
 def _part(manifest: Path, line: int, word: str) -> Part | None:
@@ -76,9 +82,13 @@ def _problem(folder: Path, sample: Sample, where: str, confined: bool) -> Proble
     """Why a listed picture is of no use; None if it may be a picture."""
     if not sample.label:
         return Problem(sample.path, "ignored", f"no label ({where})", "left out")
-    if confined and (os.path.isabs(sample.path) or ".." in PurePosixPath(sample.path).parts):
+    if confined and (os.path.isabs(sample.path) or is_url(sample.path) or ".." in PurePosixPath(sample.path).parts):
         return Problem(sample.path, "ignored", f"leads out of the archive ({where})", "left out")
     refused = Problem(sample.path, "unreadable", "", "left out")
+    if is_url(sample.path) and as_path(sample.path) != sample.path:
+        return replace(refused, detail=f"its address has an empty part, '.' or '..' in it ({where})")
+    if url_of(folder / sample.path) is not None:
+        return None
     try:
         mode = os.stat(folder / sample.path).st_mode
     except (FileNotFoundError, NotADirectoryError):

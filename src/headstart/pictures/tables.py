@@ -13,7 +13,8 @@ from headstart.errors import DataError
 Row = tuple[int, Mapping[str, str]]
 """A line number, counted from 1, and the text in each column; an empty cell is an empty text."""
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", *PARQUET_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def read_table(path: Path) -> Table:
     """
     suffix = path.suffix.lower()
     try:
-        if suffix in (".parquet", ".pq"):
+        if suffix in PARQUET_SUFFIXES:
             return _read_parquet(path)
         if suffix in (".jsonl", ".ndjson"):
             return _read_json_lines(path)

@@ -1,7 +1,7 @@
 """A folder on disk -> its folders and candidate pictures; nothing is decoded, and what is passed over is named."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from headstart.pictures.formats import EXTENSIONS, HEAD_BYTES, looks_like_pictur
 DEEPEST = 64
 """Folders nested deeper than this are not entered."""
 
-_SYSTEM_NAMES = frozenset(
+SYSTEM_NAMES = frozenset(
     [
         *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "#recycle", "lost+found"),
         *("$recycle.bin", "system volume information"),
@@ -120,7 +120,7 @@ def _is_for_us(entry: os.DirEntry[str], path: str, finds: Finds) -> bool:
         finds.note(readable_name(path) + slash, "unreadable", "its name is not valid UTF-8: rename it")
     elif entry.name.startswith("."):
         finds.note(path + slash, "ignored", "hidden")
-    elif entry.name.lower() in _SYSTEM_NAMES:
+    elif entry.name.lower() in SYSTEM_NAMES:
         finds.note(path + slash, "ignored", "made by the operating system")
     else:
         return True
@@ -142,6 +142,22 @@ def _is_candidate(entry: os.DirEntry[str], path: str, finds: Finds) -> bool:
             return True
     finds.note(path, "ignored", f"not a picture: {extension or 'a file without extension'}")
     return False
+
+
+def tree_of(pictures: Mapping[str, Iterable[str]]) -> Folder:
+    """The tree whose folders, by path, hold these pictures; folders above them, which need not be named, hold none."""
+    inside: dict[str, set[str]] = {"": set()}
+    for path in pictures:
+        while path:
+            above = path.rpartition("/")[0]
+            inside.setdefault(path, set())
+            inside.setdefault(above, set()).add(path)
+            path = above
+
+    def build(path: str) -> Folder:
+        return Folder(path, tuple(sorted(pictures.get(path, ()))), tuple(map(build, sorted(inside[path]))))
+
+    return build("")
 
 
 def is_utf8(name: str) -> bool:
