@@ -1,5 +1,6 @@
 """Pictures on servers that fail: what comes back, what is tried again, what is a problem, what ends the work."""
 
+import multiprocessing
 import time
 from collections import Counter
 from dataclasses import replace
@@ -14,6 +15,7 @@ from headstart.features.backbones import load_backbone
 from headstart.features.engines import plan_engine
 from headstart.features.extract import extract
 from headstart.pictures import elsewhere, kept, remote
+from headstart.pictures.addresses import as_path, member_of, url_of
 from headstart.pictures.dataset import Dataset, Sample
 from headstart.pictures.inspect import inspect, read
 from headstart.pictures.scan import scan
@@ -261,3 +263,35 @@ def test_a_web_server_in_trouble_is_not_taken_for_one_without_the_picture(photos
         faults.always = "error"
         with pytest.raises(remote.Unreachable, match="500"):
             read(Path(f"{address}/amber/00.png"))
+
+
+def test_a_forked_process_reads_too(photos_there: Path, faults: Faults):
+    found = scan(photos_there)
+    first = read(found.locate(found.samples[0]))  # so that connections and threads are there, which a fork loses
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(read, (found.locate(found.samples[1]),)).get(30)[1] != first[1]
+    assert faults.reads(".png") == 2
+
+
+def test_a_test_set_in_a_bucket(photos_there: Path, photos_here: Path):
+    found = inspect(scan(photos_here, test=photos_there))
+    assert Counter(sample.given for sample in found.samples) == {"train": 16, "test": 16}
+    assert {sample.path for sample in found.samples if sample.given == "test"} == {
+        f"s3://{BUCKET}/photos/{name}" for name, _ in files_in(photos_here)
+    }
+
+
+def test_addresses_and_paths():
+    for url in ("s3://bucket/a b/c.jpg", "hf://datasets/o/n@main/x.png", "https://host:8080/a.jpg?b=c&d=e"):
+        assert as_path(url) == url
+        assert url_of(Path("/some/where") / url) == url
+        assert url_of(Path(url)) == url
+    assert url_of(Path("s3://bucket/lists") / "https://host/a.jpg") == "https://host/a.jpg"
+    assert as_path("HTTPS://host/a//b.jpg?u=http://c/d") == "https://host/a/%2Fb.jpg?u=http:/%2Fc/d"
+    assert url_of(Path(str(as_path("https://host/x/http://other/b.jpg")))) == "https://host/x/http%3A/%2Fother/b.jpg"
+    assert as_path("s3://bucket/a//b.jpg") is None
+    assert as_path("s3://bucket/../b.jpg") is None
+    assert as_path("photos/a.jpg") is None
+    assert url_of(Path("photos/a.jpg")) is None
+    assert member_of(Path("x.tar/a/b.jpg")) == (Path("x.tar"), "a/b.jpg")
+    assert member_of(Path("x.tar")) is None

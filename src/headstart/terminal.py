@@ -15,6 +15,7 @@ from headstart.judging.report import chosen, words
 from headstart.judging.report.writing import REPORT
 from headstart.judging.suspects import Suspect
 from headstart.judging.trial import Trial
+from headstart.pictures.addresses import shown
 from headstart.pictures.dataset import Dataset, Problem
 from headstart.storage import cache_folder, folder_bytes
 from headstart.workflow import Checked, Measured
@@ -65,7 +66,7 @@ def measured_lines(measured: Measured) -> Iterator[str]:
 def check_lines(checked: Checked, data: Path) -> Iterator[str]:
     """What `check` found: classes, problems, and a verdict."""
     dataset = checked.dataset
-    yield f"{data}: {len(dataset.samples):,} pictures can be used, {len(dataset.classes)} classes"
+    yield f"{shown(data)}: {len(dataset.samples):,} pictures can be used, {len(dataset.classes)} classes"
     yield from _review_lines(checked.reviewed)
     yield from _class_lines(dataset)
     yield from _problem_lines(dataset.problems, ON_REQUEST)

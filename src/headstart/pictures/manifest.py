@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from headstart.errors import DataError
-from headstart.pictures.addresses import as_path, is_url, url_of
+from headstart.pictures.addresses import as_path, is_url
 from headstart.pictures.dataset import Part, Problem, Sample
+from headstart.pictures.elsewhere import is_elsewhere
 from headstart.pictures.layout import PART_NAMES
 from headstart.pictures.tables import Table
 
@@ -87,7 +88,7 @@ def _problem(folder: Path, sample: Sample, where: str, confined: bool) -> Proble
     refused = Problem(sample.path, "unreadable", "", "left out")
     if is_url(sample.path) and as_path(sample.path) != sample.path:
         return replace(refused, detail=f"its address has an empty part, '.' or '..' in it ({where})")
-    if url_of(folder / sample.path) is not None:
+    if is_elsewhere(folder / sample.path):
         return None
     try:
         mode = os.stat(folder / sample.path).st_mode

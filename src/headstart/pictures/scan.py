@@ -48,7 +48,8 @@ def scan(data: Path, *, group_by: str | None = None, test: Path | None = None) -
         UsageError: `group_by` is no pattern or matches nothing; `test` is given where `data` has a test.
     """
     held_out, problems_apart = ([], []) if test is None else _held_out(test, group_by)
-    root, samples, problems, columns = _find(data, group_by, apart=test)
+    apart = test if test is not None and test.exists() else None  # else it is a URL or a pattern
+    root, samples, problems, columns = _find(data, group_by, apart)
     problems += problems_apart
     if not samples:
         raise DataError(_nothing_found(data, problems))

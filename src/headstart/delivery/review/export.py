@@ -6,6 +6,7 @@ from typing import Any
 
 from headstart.delivery.review.decision import Decision
 from headstart.learning.examples import Examples
+from headstart.pictures.addresses import url_of
 from headstart.pictures.split import TEST
 
 PATHS_IN_A_LINE = 3
@@ -19,7 +20,8 @@ def manifest(examples: Examples) -> str:
     root = examples.dataset.root.resolve()
     for sample, part in zip(examples.dataset.samples, examples.split.parts.tolist(), strict=True):
         split = "test" if part == TEST else "val" if sample.given == "val" else "train"
-        writer.writerow([(root / sample.path).as_posix(), sample.label, split, sample.group or ""])
+        path = root / sample.path
+        writer.writerow([url_of(path) or path.as_posix(), sample.label, split, sample.group or ""])
     return buffer.getvalue()
 
 

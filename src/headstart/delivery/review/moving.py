@@ -20,7 +20,9 @@ from headstart.delivery import run_folder
 from headstart.delivery.review import again
 from headstart.delivery.review.journal import journal_path, open_journal, undo_script
 from headstart.errors import StorageError, UsageError
+from headstart.pictures.addresses import shown
 from headstart.pictures.dataset import Dataset, Sample
+from headstart.pictures.elsewhere import is_elsewhere
 from headstart.pictures.overlay import Overlay, checked_name
 from headstart.progress import SILENT, Progress
 from headstart.storage import clear_storage_errors, written_atomically
@@ -123,6 +125,8 @@ def _moves(material: again.Material, overlay: Overlay) -> Iterator[Move]:
         source = root / sample.path
         target = _target(sample, overlay, root)
         if target != source:
+            if is_elsewhere(source):
+                raise _unmovable(f"{shown(source)} is no file of its own on this machine")
             if source.resolve() != source:
                 raise _unmovable(f"{source} is a link, or lies behind one")
             yield Move(str(source), str(_free(target, taken)))
