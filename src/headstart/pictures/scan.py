@@ -24,7 +24,7 @@ def scan(data: Path, *, group_by: str | None = None, test: Path | None = None) -
 
     Args:
         data: a folder of class folders, or of split folders (`train` and `val` and/or `test`, in any case);
-            a CSV, TSV, JSON Lines or Parquet manifest with the columns path,label[,split][,group];
+            a CSV, TSV, JSON Lines or Parquet manifest with the columns `path,label[,split][,group]`;
             or a zip or tar archive of one of these, which is unpacked once into headstart's cache.
         group_by: the name of a column of the manifest, or a regular expression that is searched in each
             picture's path; its first group (or all that it matches) names the group that must stay together.
