@@ -42,7 +42,7 @@ from headstart.storage import clear_storage_errors, written_atomically
 SETTINGS, BACKBONE = "settings.json", "backbone"
 MOST_WORKERS_ON_CPU, MOST_WORKERS = 1, 16
 CLEARLY = 2
-"""By how many standard errors the tuned network must be better than the solved head; one was too little on 16 pictures."""
+"""By how many standard errors the tuned network must be better than the solved head."""
 
 Indices = NDArray[np.int64]
 
@@ -347,8 +347,8 @@ def _guarded(outcome: Tuned, solved: Solved, examples: Examples, recipe: Recipe)
     """`outcome`, or the solved head where the recipe has a guard and the tuned classifier is not clearly better.
 
     Both are judged by the log loss of the samples of fold 0, which neither has learnt from, each at its own best
-    temperature. Clearly: by more than `CLEARLY` standard errors of the paired differences. The solved head that is kept has
-    learnt from fold 0 too, and nothing was chosen on it; so a tie is the head's.
+    temperature. Clearly: by more than `CLEARLY` standard errors of the paired differences. The solved head that is
+    kept has learnt from fold 0 too, and nothing was chosen on it; so a tie is the head's.
     """
     facts = {**outcome.facts, "kept": "tuned"}
     if recipe.validate_on != "fold":
