@@ -3,6 +3,8 @@
     python bench/export.py DATA... [--tune none,last] [--backbone NAME,...] [--to NAME,...] [--keep FOLDER]
 
 For each DATA, backbone and depth a classifier is trained and exported; each export.json that was written becomes a row.
+Depth `last` is the recipe below: few epochs, and the tuned network is kept even where the solved head is as good, so
+that it is a tuned network that is exported.
 A refused export is a row too, and says why. With --keep, what lies in that folder already is not made again.
 `times` is how many times as many pictures a second the export does as headstart itself, in turns; export.json has
 the seconds. Writes its section of bench/RESULTS.md.
@@ -19,7 +21,12 @@ from pathlib import Path
 from headstart.features import weights
 from results import machine, record, table
 
-FORMATS = ("onnx", "openvino", "openvino-int8", "torch")
+TUNED = """base = "last"
+epochs = 3
+views = 1
+guard = false
+"""
+FORMATS = ("onnx", "openvino", "openvino-int8", "torch", "page")
 HEADER = [
     "data",
     "backbone",
@@ -40,7 +47,7 @@ HEADER = [
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path, nargs="+")
-    parser.add_argument("--tune", default="none,last")
+    parser.add_argument("--tune", default="none,last", help="of none, last")
     parser.add_argument("--backbone", help="instead of all that are installed")
     parser.add_argument("--to", default=",".join(FORMATS))
     parser.add_argument("--keep", type=Path, help="where runs and exports are kept")
@@ -83,7 +90,10 @@ def trained(data: Path, backbone: str, tune: str, place: Path) -> Path:
     """The run of one candidate, trained unless it is there."""
     run = place / f"{data.name}-{backbone.removeprefix('tf_efficientnet_')}-{tune}"
     if not (run / "model").is_dir():
-        done = headstart("train", data, "-o", run, "--backbone", backbone, "--tune", tune)
+        recipe = place / "tuned.toml"
+        recipe.write_text(TUNED, "utf-8")
+        depth = ("--recipe", recipe) if tune == "last" else ("--tune", tune)
+        done = headstart("train", data, "-o", run, "--backbone", backbone, *depth)
         if done.returncode != 0:
             raise SystemExit(done.stderr)
     return run
