@@ -1,4 +1,4 @@
-"""The notebooks run from the top on their stand-in pictures, and what is saved in them tells nothing of this machine."""
+"""The notebooks run from the top on their stand-in pictures, and what is saved in them names no machine."""
 
 import re
 import runpy
