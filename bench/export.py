@@ -128,7 +128,7 @@ def main() -> None:
     if args.no_record:
         print(text)
     else:
-        record("Export", text)
+        record("Export: page" if args.to == "page" else "Export", text)
 
 
 if __name__ == "__main__":
