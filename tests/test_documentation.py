@@ -57,7 +57,6 @@ LEFT_OUT = {  # blocks that do not run, each with its reason in the page; a new 
     "mislabelled-data.md": 1,
     "own-data.md": 0,
 }
-REPOSITORY_FILES = {"../examples"}  # links from a page to what is beside docs/, which a browser cannot follow
 
 
 @dataclass(frozen=True)
@@ -274,7 +273,7 @@ def test_every_link_leads_somewhere(site):
     for path, page in pages.items():
         for link in page.links:
             to = urlsplit(link)
-            if to.scheme in ("http", "https", "mailto") or path.name == "404.html" or link in REPOSITORY_FILES:
+            if to.scheme in ("http", "https", "mailto") or path.name == "404.html":
                 continue
             target = (path.parent / unquote(to.path)).resolve() if to.path else path
             target = target / "index.html" if target.is_dir() else target
@@ -283,8 +282,6 @@ def test_every_link_leads_somewhere(site):
                 broken.append(f"{path.relative_to(site)}: {link}")
     assert not broken
     assert followed > 1000
-    for link in REPOSITORY_FILES:
-        assert (DOCS / link).exists()
 
 
 @pytest.mark.slow
