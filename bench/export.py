@@ -127,8 +127,8 @@ def summary(rows: list[list[str]], name: str) -> str:
     return (
         f"- {name}: {len(given)} of {len(mine)} were handed over. {same} of them give every picture the model's class; "
         f"the largest change of a probability of the same pixels is {max(changes, default=0):.2g}. "
-        f"{statistics.median(times):.2f} times ({min(times):.2f} to {max(times):.2f}) as fast as headstart, {enough} of "
-        f"them at least {WORTHWHILE} times."
+        f"{statistics.median(times):.2f} times ({min(times):.2f} to {max(times):.2f}) as fast as headstart, {enough} "
+        f"of them at least {WORTHWHILE} times."
     )
 
 
