@@ -23,6 +23,23 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def headstart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Run a command in the test's folder; gives (exit status, standard output, standard error)."""
+    from headstart import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words):
+        monkeypatch.setattr("sys.argv", ["headstart", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        captured = capsys.readouterr()
+        return left.value.code or 0, captured.out, captured.err
+
+    return command
+
+
 @pytest.fixture(scope="session")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder that holds the default backbone, converted: some twenty seconds, spent once."""

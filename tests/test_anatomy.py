@@ -4,22 +4,6 @@ import re
 
 import pytest
 
-from headstart.cli import main
-
-
-@pytest.fixture
-def headstart(monkeypatch, capsys):
-    """Run the command line; returns its status, standard output and standard error."""
-
-    def run(*words):
-        monkeypatch.setattr("sys.argv", ["headstart", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        return int(left.value.code or 0), captured.out, captured.err
-
-    return run
-
 
 def test_every_layer_has_its_line(headstart):
     status, out, _ = headstart("backbones", "resnet18", "--measure")

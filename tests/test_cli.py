@@ -11,7 +11,6 @@ import time
 import pytest
 from PIL import Image
 
-from headstart import cli
 from tests import tiny
 
 
@@ -23,21 +22,6 @@ def weights(tmp_path):
 @pytest.fixture
 def data(tmp_path):
     return tiny.class_folders(tmp_path / "photos")
-
-
-@pytest.fixture
-def headstart(monkeypatch, capsys, tmp_path):
-    """Run a command in the test's folder; gives (exit status, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["headstart", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        captured = capsys.readouterr()
-        return left.value.code or 0, captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture

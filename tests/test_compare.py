@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import headstart as package
-from headstart import cli, terminal, workflow
+from headstart import terminal, workflow
 from headstart.delivery import candidates, comparing
 from headstart.delivery.run_folder import TrainOptions
 from headstart.errors import BackboneError, DataError, ModelError, StorageError, UsageError
@@ -44,21 +43,6 @@ def made(tmp_path_factory):
 def runs(made, tmp_path):
     shutil.copytree(made / "runs", tmp_path / "runs")
     return tmp_path / "runs"
-
-
-@pytest.fixture
-def headstart(monkeypatch, capsys, tmp_path):
-    """Run a command in the test's folder; gives (exit status, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["headstart", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        captured = capsys.readouterr()
-        return left.value.code or 0, captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture

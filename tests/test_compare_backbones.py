@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 import headstart as package
-from headstart import cli, workflow
+from headstart import workflow
 from headstart.delivery import comparing, contenders
 from headstart.delivery.run_folder import TrainOptions
 from headstart.errors import BackboneError, DataError, StorageError, UsageError
@@ -68,21 +67,6 @@ def three(tmp_path, monkeypatch):
 @pytest.fixture
 def data(tmp_path):
     return tiny.class_folders(tmp_path / "photos", each=30)
-
-
-@pytest.fixture
-def headstart(monkeypatch, capsys, tmp_path):
-    """Run a command in the test's folder; gives (exit status, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["headstart", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        captured = capsys.readouterr()
-        return left.value.code or 0, captured.out, captured.err
-
-    return command
 
 
 @pytest.mark.usefixtures("three")

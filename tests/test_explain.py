@@ -2,13 +2,11 @@
 
 import io
 import os
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from headstart import cli
 from headstart.delivery import artefact, explain
 from headstart.delivery.run_folder import TrainOptions
 from headstart.errors import UsageError
@@ -97,18 +95,6 @@ def test_paths_that_look_alike_have_names_of_their_own():
     paths = ["a/b.png", "a/b.jpg", "a-b.png", "A/b.png", "c/a/b.png", "a/b .png", "a/é.png", "a/è.png"]
     names = [explain.name_of(path).lower() for path in paths]
     assert len(set(names)) == len(paths)
-
-
-@pytest.fixture
-def headstart(monkeypatch, capsys):
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["headstart", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        captured = capsys.readouterr()
-        return left.value.code or 0, captured.out, captured.err
-
-    return command
 
 
 def test_predict_writes_a_png_for_each_readable_picture(headstart, run, pictures, tmp_path):

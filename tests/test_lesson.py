@@ -7,7 +7,6 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from headstart.cli import main
 from headstart.delivery.lesson import drawing
 from headstart.delivery.lesson.photo import photo
 from headstart.errors import DataError
@@ -100,13 +99,11 @@ def test_the_photo_is_a_flower_or_ones_own(tmp_path):
 
 
 @pytest.fixture
-def page(warm_cache, tmp_path, monkeypatch, capsys):  # noqa: ARG001 - the backbone lies there
+def page(warm_cache, headstart, tmp_path):  # noqa: ARG001 - the backbone lies there
     """The page of the default backbone."""
     path = tmp_path / "lesson.html"
-    monkeypatch.setattr("sys.argv", ["headstart", "backbones", "tf_efficientnet_lite0", "--page", str(path)])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert (left.value.code or 0, capsys.readouterr().out) == (0, f"how tf_efficientnet_lite0 sees is in {path}\n")
+    status, out, _ = headstart("backbones", "tf_efficientnet_lite0", "--page", path)
+    assert (status, out) == (0, f"how tf_efficientnet_lite0 sees is in {path}\n")
     return path
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from headstart import cli, workflow
+from headstart import workflow
 from headstart.delivery.review import moving
 from headstart.delivery.review.journal import Seen, journal_path, open_journal
 from headstart.errors import StorageError, UsageError
@@ -32,21 +32,6 @@ def data(tmp_path):
 @pytest.fixture
 def run(data, tmp_path, weights):
     return trained(data, tmp_path / "runs" / "photos", weights).folder
-
-
-@pytest.fixture
-def headstart(monkeypatch, capsys, tmp_path):
-    """Run a command in the test's folder; gives (exit status, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["headstart", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        captured = capsys.readouterr()
-        return left.value.code or 0, captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture

@@ -254,6 +254,7 @@ def test_two_tabs_do_not_fight(chromium, served):
 
 def test_a_desk_that_has_gone_is_waited_for(chromium, served):
     with opened(chromium, served.url, allowed=["ERR_INTERNET_DISCONNECTED"]) as page:
+        page.wait_for_load_state("networkidle")  # the browser does not fail what is under way, it holds it back
         page.context.set_offline(True)
         press(page, "x")
         page.locator("#trouble", has_text="1 decision not kept yet").wait_for()

@@ -1,7 +1,7 @@
-"""The commands: parse, call, print. The only module that prints, configures logging, and exits."""
+"""The commands: parse, call, print, by way of `commands`. The only module that configures logging, and exits."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -12,6 +12,7 @@ from headstart import __version__
 from headstart.commands.backbones import backbones
 from headstart.commands.compare import compare
 from headstart.commands.export import export
+from headstart.commands.printing import show, warn
 from headstart.commands.review import review
 from headstart.commands.serve import serve
 from headstart.errors import HeadstartError, UsageError
@@ -112,7 +113,7 @@ def train(data: Path, output: Path | None, test: str | None, **chosen: Any) -> N
         options = _as_recorded(data, options)
     run = workflow.train(data, output, options, progress.on_standard_error())
     if processes.is_main():
-        _print(terminal.run_lines(run))
+        show(terminal.run_lines(run))
 
 
 def _as_recorded(run: Path, chosen: "TrainOptions") -> "TrainOptions":
@@ -177,7 +178,7 @@ def predict(
     predictor = artefact.load(model, **engine)
     asked = answers.asked_for(coverage, sets, wanted_accuracy)
     for remark in answers.remarks(predictor.classifier, asked):
-        _warn(f"note: {remark}")
+        warn(f"note: {remark}")
     unreadable = 0
     tiles: list[sheets.Tile] = []
     with _opened(output) as stream:
@@ -193,7 +194,7 @@ def predict(
             stream.flush()  # answers stream, also through a pipe
             if said.error is not None:
                 unreadable += 1
-                _warn(f"{said.path}: {said.error}")
+                warn(f"{said.path}: {said.error}")
             if sheet is not None and len(tiles) < sheets.LIMIT:
                 tiles.append(answers.tile(said, predictor.classes))
     if sheet is not None:
@@ -223,7 +224,7 @@ def evaluate(model: Path, data: Path, output: Path | None, allow_training_pictur
         extras = evidence.of_trial(measured.dataset, measured.trial, lambda: predictor, output)
         found = measured.trial, measured.promises, measured.dataset
         run_folder.write_measured(output, *found, extras, seen=measured.seen)
-    _print(terminal.measured_lines(measured))
+    show(terminal.measured_lines(measured))
 
 
 @app.command()
@@ -273,14 +274,14 @@ def check(
         extras = evidence.of_data(checked.dataset, output)
         run_folder.write_checked(output, checked.dataset, checked.audit, checked.examples, extras)
     if as_json:
-        _print(
+        show(
             [json.dumps(run_folder.checked_json(checked.dataset, checked.audit, checked.obstacle), ensure_ascii=False)]
         )
     else:
-        _print(terminal.check_lines(checked, data))
+        show(terminal.check_lines(checked, data))
     if sheet is not None and chosen is not None and checked.dataset.samples:
         lines = terminal.preview_lines(sheet, workflow.preview(checked.dataset, chosen, sheet))
-        _print([] if as_json else lines)
+        show([] if as_json else lines)
     if checked.obstacle is not None:
         raise HeadstartError(checked.obstacle)
 
@@ -294,10 +295,10 @@ def demo(photos: str | None, output: Path) -> None:
 
     shown = progress.on_standard_error()
     data = demonstration.digits(shown) if photos is None else demonstration.photos(photos)
-    _print([f"$ headstart train {data} -o {output}"])
+    show([f"$ headstart train {data} -o {output}"])
     run = workflow.train(data, output, progress=shown)
-    _print(terminal.run_lines(run))
-    _print(["", *demonstration.show(run)])
+    show(terminal.run_lines(run))
+    show(["", *demonstration.show(run)])
 
 
 @app.group()
@@ -310,7 +311,7 @@ def cache_info() -> None:
     """Say where the cache is, and what it holds."""
     from headstart import terminal
 
-    _print(terminal.cache_lines())
+    show(terminal.cache_lines())
 
 
 @cache.command("prune")
@@ -320,7 +321,7 @@ def cache_prune(gigabytes: float) -> None:
     from headstart.features import store
 
     freed = store.prune(int(gigabytes * 1024**3))
-    _print([f"freed {freed / 1024**2:,.1f} MB"])
+    show([f"freed {freed / 1024**2:,.1f} MB"])
 
 
 @cache.command("clear")
@@ -329,7 +330,7 @@ def cache_clear() -> None:
     from headstart import storage
 
     freed = storage.clear_cache()
-    _print([f"freed {freed / 1024**2:,.1f} MB in {storage.cache_folder()}"])
+    show([f"freed {freed / 1024**2:,.1f} MB in {storage.cache_folder()}"])
 
 
 app.add_command(backbones)
@@ -365,7 +366,7 @@ def _what_is_kept(error: BaseException) -> str:
 
 
 def _leave(message: str, status: int) -> None:
-    _warn(message)
+    warn(message)
     sys.exit(status)
 
 
@@ -379,14 +380,3 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
 
     with written_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         yield stream
-
-
-def _warn(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()

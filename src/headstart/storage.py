@@ -15,7 +15,7 @@ from headstart.errors import StorageError
 KEPT_PIXELS_BYTES = 20 * 1024**3
 """Decoded pictures are kept up to this size."""
 
-CACHE_PARTS = ("archives", "backbones", "compiled", "demo", "features", "measured", "pixels", "remote")
+CACHE_PARTS = ("archives", "backbones", "compiled", "demo", "features", "measured", "pixels", "remote", "runtimes")
 
 
 def cache_folder() -> Path:

@@ -1,12 +1,11 @@
 """`headstart backbones`: what can be used, and what one of them is made of."""
 
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from headstart.commands.printing import show
 from headstart.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def backbones(
             raise UsageError("--size, --measure and --page are about one backbone; give its NAME.")
         from headstart import terminal
 
-        _print(terminal.backbone_lines())
+        show(terminal.backbone_lines())
         return
     if page is None and (picture is not None or weights is not None):
         raise UsageError("--picture and --weights are for the page; give --page FILE.html too.")
@@ -50,7 +49,7 @@ def backbones(
 
     found = anatomy.anatomy(name, size, measure=measure)
     if page is None:
-        _print(anatomy.anatomy_lines(found))
+        show(anatomy.anatomy_lines(found))
     else:
         _write(page, found, picture, weights)
 
@@ -63,8 +62,4 @@ def _write(page: Path, found: "Anatomy", picture: Path | None, weights: Path | N
 
     looked_at = photo(picture)
     backbone = load_backbone(found.name, weights, progress=progress.on_standard_error())
-    _print([f"how {found.name} sees is in {write_page(page, found, backbone, looked_at)}"])
-
-
-def _print(lines: Iterable[str]) -> None:
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    show([f"how {found.name} sees is in {write_page(page, found, backbone, looked_at)}"])

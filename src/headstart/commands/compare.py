@@ -1,12 +1,11 @@
 """`headstart compare`: finished runs, candidates trained on the same split, or backbones before any is chosen."""
 
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from headstart.commands.printing import show, warn
 from headstart.errors import HeadstartError, UsageError
 from headstart.options import fraction_or_folder, given_options, where_it_runs
 
@@ -68,7 +67,7 @@ def _compare_runs(paths: tuple[Path, ...], output: Path | None, chosen: dict[str
         compared = comparing.compare_runs(runs)
         if output is not None:
             comparing.write(output, compared)
-    _print(terminal.compare_lines(compared, None if output is None else output / comparing.PAGE))
+    show(terminal.compare_lines(compared, None if output is None else output / comparing.PAGE))
     if compared.failures:
         count = len(compared.failures) + len(compared.runs)
         raise HeadstartError(f"{len(compared.failures)} of {count} candidates failed: {', '.join(compared.failures)}.")
@@ -88,8 +87,8 @@ def _choose_backbone(data: Path, output: Path | None, names: list[str], join: bo
     options = TrainOptions(test=fraction_or_folder(chosen["test"]), **common)
     output = output or run_folder.default(data, "-backbones")
     shown = progress.on_standard_error()
-    found = workflow.compare_backbones(data, output, options, backbones=names, join=join, progress=shown, tell=_warn)
-    _print(terminal.choice_lines(found, output / choosing.PAGE))
+    found = workflow.compare_backbones(data, output, options, backbones=names, join=join, progress=shown, tell=warn)
+    show(terminal.choice_lines(found, output / choosing.PAGE))
 
 
 def _train_candidates(
@@ -104,7 +103,7 @@ def _train_candidates(
     options = TrainOptions(test=fraction_or_folder(test), **chosen)
     shown = progress.on_standard_error()
     tunes, recipes = _listed("--tune", tune), _listed("--recipe", recipe)
-    return workflow.compare(data, output, options, tunes=tunes, recipes=recipes, progress=shown, tell=_warn)
+    return workflow.compare(data, output, options, tunes=tunes, recipes=recipes, progress=shown, tell=warn)
 
 
 def _listed(option: str, text: str | None) -> list[str]:
@@ -122,14 +121,3 @@ def _refuse_options_of_data() -> None:
     if given := sorted(given_options() - {"output"}):
         option = given[0].replace("_", "-")
         raise UsageError(f"--{option} is for training candidates on one DATA; finished runs stay as they are.")
-
-
-def _warn(message: str) -> None:
-    sys.stderr.write(f"{message}\n")
-    sys.stderr.flush()
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()

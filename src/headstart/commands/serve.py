@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from headstart.commands.printing import warn
 from headstart.errors import UsageError
 from headstart.options import from_a_file, where_it_runs
 
@@ -99,7 +100,7 @@ def serve(model: Path | None, models: tuple[str, ...], **chosen: Any) -> None:
         **{key: chosen[key] for key in ("host", "port", "allowed_hosts", "workers", "batch", "device", "precision")},
     )
     try:
-        running.serve(settings, _say, _warn)
+        running.serve(settings, _say, warn)
     except KeyboardInterrupt:  # while it starts; later on it is the way to stop
         sys.exit(130)
 
@@ -130,8 +131,3 @@ def _own_name(model: Path) -> str:
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-def _warn(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

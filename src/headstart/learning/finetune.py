@@ -41,6 +41,9 @@ from headstart.storage import clear_storage_errors, written_atomically
 
 SETTINGS, BACKBONE = "settings.json", "backbone"
 MOST_WORKERS_ON_CPU, MOST_WORKERS = 1, 16
+CLEARLY = 2
+"""By how many standard errors the tuned network must be better than the solved head."""
+
 Indices = NDArray[np.int64]
 
 
@@ -344,8 +347,8 @@ def _guarded(outcome: Tuned, solved: Solved, examples: Examples, recipe: Recipe)
     """`outcome`, or the solved head where the recipe has a guard and the tuned classifier is not clearly better.
 
     Both are judged by the log loss of the samples of fold 0, which neither has learnt from, each at its own best
-    temperature. Clearly: by more than one standard error of the paired differences. The solved head that is kept has
-    learnt from fold 0 too, and nothing was chosen on it; so a tie is the head's.
+    temperature. Clearly: by more than `CLEARLY` standard errors of the paired differences. The solved head that is
+    kept has learnt from fold 0 too, and nothing was chosen on it; so a tie is the head's.
     """
     facts = {**outcome.facts, "kept": "tuned"}
     if recipe.validate_on != "fold":
@@ -362,7 +365,7 @@ def _guarded(outcome: Tuned, solved: Solved, examples: Examples, recipe: Recipe)
     error = float(gain.std(ddof=1) / np.sqrt(len(gain))) if len(gain) > 1 else float("inf")
     compared = {"head": float(of_head.mean()), "tuned": float(of_tuned.mean()), "gain_error": error, "n": len(gain)}
     facts["validation_log_loss"] = compared
-    if recipe.guard and gain.mean() <= error:
+    if recipe.guard and gain.mean() <= CLEARLY * error:
         return replace(outcome, solved=solved, examples=examples, facts={**facts, "kept": "head"})
     return replace(outcome, facts=facts)
 

@@ -191,12 +191,14 @@ class RemoteFile(io.RawIOBase):
 @functools.cache
 def _files(scheme: str, process: int) -> Any:
     """The file system of a kind of URL; one for each `process`, because a fork takes no threads along."""
-    package, extra = _EXTRAS.get(scheme, ("huggingface_hub", "hf"))
-    try:
-        importlib.import_module(package)
-        import fsspec
-    except ImportError as error:
-        raise UsageError(f"{scheme}:// needs one more package: pip install headstart[{extra}]") from error
+    import fsspec
+
+    if scheme in _EXTRAS:
+        package, extra = _EXTRAS[scheme]
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UsageError(f"{scheme}:// needs one more package: pip install headstart[{extra}]") from error
     del process
     return fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False, **_options(scheme))
 

@@ -32,7 +32,7 @@ def scan(data: Path, *, group_by: str | None = None, test: Path | None = None) -
 
     Args:
         data: a folder of class folders, or of split folders (`train` and `val` and/or `test`, in any case);
-            a CSV, TSV, JSON Lines or Parquet manifest with the columns path,label[,split][,group];
+            a CSV, TSV, JSON Lines or Parquet manifest with the columns `path,label[,split][,group]`;
             a zip or tar archive of one of these, which is unpacked once into headstart's cache; WebDataset tar
             shards or Parquet files with pictures in them, by a folder, a pattern, or a `.txt` file that lists them.
             Each may also be a URL (s3, gs, hf, http, https), and so may the paths in a manifest.

@@ -1,15 +1,19 @@
 """The road of an export: write it aside, ask it about held-out pictures, and only then put it where it belongs."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from headstart import __version__
 from headstart.delivery import artefact
-from headstart.delivery.export import formats, pictures, placing
+from headstart.delivery.export import formats, page_format, pictures, placing
+from headstart.delivery.export import runtime as runtimes
 from headstart.delivery.export.asking import Export, ask
 from headstart.delivery.export.formats import Format
+from headstart.delivery.export.page_format import Inside
 from headstart.delivery.export.pictures import Material
 from headstart.delivery.export.proof import Proof, judge, refusals, shown_worst
 from headstart.delivery.export.source import Source
@@ -66,6 +70,7 @@ def export(
     raw: bool = False,
     agreement: float | None = None,
     data: str | Path | None = None,
+    runtime: str | Path | None = None,
     progress: Progress = SILENT,
 ) -> Exported:
     """Export `model` and hand it over at `path` if it answers as the model does.
@@ -77,6 +82,7 @@ def export(
         raw: normalised tensors in and logits out, instead of pixels in and probabilities out.
         agreement: the least share, in (0, 1], of pictures that must get the same class; the format's own if None.
         data: labelled pictures to prove it on, which the model has not learnt from; what its run held out if None.
+        runtime: for a page, the npm package that computes in it (.tgz or folder); the cache or the registry if None.
         progress: shows long work.
 
     Raises:
@@ -88,15 +94,17 @@ def export(
     asked = form.agreement if agreement is None else agreement
     if not 0 < asked <= 1:
         raise UsageError(f"--agreement must be above 0 and at most 1; received {asked:g}.")
+    _check_options(form, raw, runtime)
     form.check_installed()
     wish = Wish(Path(model), form, placing.claim(Path(path), form), asked)
     predictor = artefact.load(wish.model, "cpu", "f32")
     source = Source(predictor.classifier, raw, form.one_by_one)
     labelled = None if data is None else Path(data)
-    material = pictures.gather(wish.model, source.classifier, labelled, calibrated=form.calibrated)
+    material = _fewer(pictures.gather(wish.model, source.classifier, labelled, calibrated=form.calibrated), form)
+    inside = _inside(wish, source, None if runtime is None else Path(runtime), progress) if form.embeds else None
     record: dict[str, Any] = {}
     with placing.handed_over(wish.place, form, record) as folder:
-        calibrated_on = _write(form, source, material, folder, progress)
+        calibrated_on = _write(form, source, material, inside, folder, progress)
         found = _prove(wish, source, predictor, material, folder, progress)
         record.update(_record(wish, source, found, folder))
         if form.calibrated:
@@ -104,11 +112,49 @@ def export(
     return Exported(wish, found, record)
 
 
-def _write(form: Format, source: Source, material: Material, folder: Path, progress: Progress) -> int:
+def _check_options(form: Format, raw: bool, runtime: str | Path | None) -> None:
+    """Refuse options that this form has no use for."""
+    if runtime is not None and not form.embeds:
+        raise UsageError(f"--runtime is for --to page; received --to {form.name}.")
+    if raw and form.embeds:
+        raise UsageError(f"--raw is not for --to {form.name}, which takes pictures and shows probabilities.")
+
+
+def _fewer(material: Material, form: Format) -> Material:
+    """The same with no more pictures to prove on than the form can take."""
+    if form.most is None:
+        return material
+    samples = tuple(pictures.drawn(material.proved.samples, form.most))
+    return replace(material, proved=replace(material.proved, samples=samples))
+
+
+def _inside(wish: Wish, source: Source, runtime: Path | None, progress: Progress) -> Inside:
+    """What a page holds beside the classifier; see `page_format`."""
+    page_format.refuse(source.classifier.backbone.preprocess)
+    run = pictures.run_of(wish.model)
+    name = (wish.model if run is None else run).resolve().name
+    return Inside(runtimes.obtain(runtime, progress), name, None if run is None else _quality(run))
+
+
+def _quality(run: Path) -> dict[str, Any] | None:
+    """How good the model was on the pictures that its run held out, if the run says so."""
+    try:
+        test = json.loads((run / "metrics.json").read_text("utf-8"))["test"]
+        return {
+            "n": int(test["n"]),
+            "accuracy": {end: float(test["accuracy"][end]) for end in ("value", "low", "high")},
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(
+    form: Format, source: Source, material: Material, inside: Inside | None, folder: Path, progress: Progress
+) -> int:
     """Write the files; returns how many pictures they were calibrated on."""
     with progress.stage(f"writing {form.name}", 1) as advance:
         calibration = [pictures.pixels(material.calibration, source.classifier)] if form.calibrated else []
-        form.write(source, folder, *calibration)
+        form.write(source, folder, *calibration, *([inside] if inside else []))
         advance()
     return sum(map(len, calibration))
 
@@ -124,14 +170,16 @@ def _prove(
         ExportError: they do not answer as the model does.
     """
     export = Export(wish.form.load(folder, source.facts()), source.facts())
-    proof = judge(ask(material.proved, predictor, export, progress), source.classifier.classes)
-    if reasons := refusals(proof, wish.form, wish.agreement):
-        raise ExportError(_refused(proof, reasons, wish.place))
-    daily = _daily(wish.model, predictor)
+    with closing(export):
+        proof = judge(ask(material.proved, predictor, export, progress), source.classifier.classes)
+        if reasons := refusals(proof, wish.form, wish.agreement):
+            raise ExportError(_refused(proof, reasons, wish.place))
+        daily = _daily(wish.model, predictor)
+        raced = race(daily, export)
     return Found(
         origin=material.origin,
         proof=proof,
-        race=race(daily, export),
+        race=raced,
         runtimes=(f"headstart, {daily.plan.name} {daily.plan.precision}", export.answering.runtime),
         megabytes=(
             _megabytes([source.classifier.backbone.graph]),

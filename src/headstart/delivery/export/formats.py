@@ -1,16 +1,27 @@
 """The formats that can be exported to: their files, what they need, and how closely they must answer."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.delivery.export import executorch_format, int8_format, onnx_format, openvino_format, torch_format
+from headstart.delivery.export import (
+    executorch_format,
+    int8_format,
+    onnx_format,
+    openvino_format,
+    page_browser,
+    page_format,
+    torch_format,
+)
 from headstart.errors import ExportError, UsageError
+
+EXACT = 1e-3
+"""How far probabilities of the same pixels may lie apart where no arithmetic was given up: rounding is below 1e-4."""
 
 
 class Answering(Protocol):
@@ -22,6 +33,17 @@ class Answering(Protocol):
         """The output [n, k] for a batch of inputs; callable from several threads."""
 
 
+@runtime_checkable
+class Showing(Answering, Protocol):
+    """An export that decodes files itself and shows more than probabilities: a page."""
+
+    def of_files(self, paths: Sequence[Path]) -> list[page_browser.Shown | None]:
+        """What it shows of each of the files, None of those that it cannot read; callable from several threads."""
+
+    def close(self) -> None:
+        """Let go of what it runs in."""
+
+
 Load = Callable[[Path, dict[str, Any]], Answering]
 
 
@@ -31,9 +53,10 @@ class Format:
 
     `files` are its files in a folder; where there is but one, PATH may also be a file of that ending. `write` makes
     them, and `load` reads them back. `agreement` is the share of held-out pictures that must get the same class unless
-    another is asked for; `exact`: whether the numbers, too, must be the same. `packages` must be installed, which the
-    `extra` of headstart does; where they cannot be, `obstacle` says why. `calibrated`: whether writing needs pictures.
-    `one_by_one`: whether the file takes no batches.
+    another is asked for; `exact`: whether the numbers, too, must be the same, but for `rounding`. `packages` must be
+    installed, which the `extra` of headstart does; where they cannot be, `obstacle` says why. `calibrated`: whether
+    writing needs pictures. `one_by_one`: whether the file takes no batches. `embeds`: whether writing needs the runtime
+    and what the page says of its model. `most`: how many pictures it is proved on, if fewer than others.
     """
 
     name: str
@@ -42,11 +65,14 @@ class Format:
     load: Load
     agreement: float = 0.99
     exact: bool = True
+    rounding: float = EXACT
     packages: tuple[str, ...] = ()
     extra: str = ""
     obstacle: str = ""
     calibrated: bool = False
     one_by_one: bool = False
+    embeds: bool = False
+    most: int | None = None
 
     @property
     def ending(self) -> str | None:
@@ -101,6 +127,17 @@ FORMATS = {
             packages=("executorch",),
             extra="executorch",
             one_by_one=True,
+        ),
+        Format(
+            "page",
+            (page_format.FILE,),
+            page_format.write,
+            page_browser.load,
+            rounding=page_format.ROUNDING,
+            packages=("playwright",),
+            extra="page",
+            embeds=True,
+            most=page_format.MOST,
         ),
         Format(
             "litert",

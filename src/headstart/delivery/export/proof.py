@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from headstart.delivery.export.asking import Answers
-from headstart.delivery.export.formats import Format
+from headstart.delivery.export.asking import Answers, Words
+from headstart.delivery.export.formats import EXACT, Format
 from headstart.judging.comparison import CERTAIN_BELOW, Answer, Contestant, compare
 from headstart.judging.intervals import FloatArray, Interval, proportion
-
-EXACT = 1e-3
-"""How far probabilities of the same pixels may lie apart where no arithmetic was given up: rounding is below 1e-4."""
 
 MEAN_CHANGE = 0.05
 """How far they may lie apart on average, whatever the arithmetic and the road: beyond, they are not what calibration
 promised."""
+
+SAME_WORDS = 0.95
+"""The least share of pictures of which a page must show the same set, and say the same of "none of these"; both are
+cut at a number, near which a rounding decides."""
 
 WORST = 5
 
@@ -40,6 +41,34 @@ class Disagreement:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class WordsProof:
+    """What a page shows beside probabilities: how often as `predict` says it, and after how long.
+
+    `same_set`, `same_none_of_these` and `same_pixels` count pictures. `novelty_change` is the mean one of the scores,
+    `pixel_change` the largest of the pictures' mean differences in levels, `milliseconds` the median from file to
+    answer.
+    """
+
+    same_set: int
+    same_none_of_these: int
+    novelty_change: float
+    milliseconds: float
+    same_pixels: int
+    pixel_change: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts and figures as JSON values."""
+        return {
+            "same_set": self.same_set,
+            "same_none_of_these": self.same_none_of_these,
+            "novelty_change": float(f"{self.novelty_change:.6g}"),
+            "milliseconds": float(f"{self.milliseconds:.3g}"),
+            "same_pixels": self.same_pixels,
+            "pixel_change": float(f"{self.pixel_change:.3g}"),
+        }
+
+
 @dataclass(frozen=True)
 class Proof:
     """What came out on `n` pictures, each from its file to probabilities.
@@ -47,7 +76,8 @@ class Proof:
     `agreement`: the share that get the same class. `largest` and `mean`: of the pictures' changes, a change being the
     largest among the probabilities of one picture; `largest_same` and `mean_same`: the same where the export gets the
     very pixels that the model got. `difference`: the export's accuracy less the model's; `p` as in a comparison of
-    runs. `differing`: the pictures that get another class, and `worst` the most changed ones, the worst first.
+    runs. `differing`: the pictures that get another class, and `worst` the most changed ones, the worst first. `words`:
+    what else a page shows; None for others.
     """
 
     n: int
@@ -66,6 +96,7 @@ class Proof:
     differing: tuple[Disagreement, ...]
     worst: tuple[Disagreement, ...]
     left_out: tuple[str, ...]
+    words: WordsProof | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The proof as JSON values."""
@@ -85,6 +116,7 @@ class Proof:
             },
             "differing": [_to_json(one) for one in self.differing],
             "left_out": list(self.left_out),
+            **({} if self.words is None else {"page": self.words.to_json()}),
         }
 
 
@@ -115,24 +147,48 @@ def judge(answers: Answers, classes: Sequence[str]) -> Proof:
         differing=tuple(one for one in said if one.original != one.export),
         worst=tuple(said[:WORST]),
         left_out=answers.left_out,
+        words=_words(answers.words) if answers.words else None,
     )
 
 
 def refusals(proof: Proof, form: Format, agreement: float) -> list[str]:
     """Why an export of this form is not handed over, in words; empty where it is."""
-    reasons = []
+    reasons, on_average = [], max(EXACT, form.rounding / 10)
     if proof.agreement.value < agreement:
         count = f"{proof.agreeing:,} of {proof.n:,} pictures get the same class"
         reasons.append(f"top-1 agreement {proof.agreement} ({count}), and {agreement:g} was asked for")
-    if form.exact and not proof.largest_same <= EXACT:
-        reasons.append(
-            f"of the same pixels a probability differs by {proof.largest_same:.3g}, where rounding explains {EXACT:g}"
-        )
+    if form.exact and not proof.largest_same <= form.rounding:
+        explained = f"where rounding explains {form.rounding:g}"
+        reasons.append(f"of the same pixels a probability differs by {proof.largest_same:.3g}, {explained}")
+    elif form.exact and not proof.mean_same <= on_average:
+        explained = f"where rounding explains {on_average:g}"
+        reasons.append(f"of the same pixels probabilities differ by {proof.mean_same:.3g} on average, {explained}")
     if not proof.mean <= MEAN_CHANGE:
         reasons.append(f"probabilities change by {proof.mean:.3g} on average, more than {MEAN_CHANGE:g}")
     if proof.p < CERTAIN_BELOW and proof.difference.value < 0:
         reasons.append(f"the accuracy falls by {-100 * proof.difference.value:.1f} points (p = {proof.p:.2g})")
+    return reasons + (_refused_words(proof.n, proof.words) if proof.words else [])
+
+
+def _refused_words(n: int, words: WordsProof) -> list[str]:
+    counts = [("set", words.same_set), ("'none of these'", words.same_none_of_these)]
+    reasons = [
+        f"{what} is the same for {count:,} of {n:,} pictures only" for what, count in counts if count < SAME_WORDS * n
+    ]
+    if not words.novelty_change <= MEAN_CHANGE:
+        reasons.append(f"the score of 'none of these' changes by {words.novelty_change:.3g} on average")
     return reasons
+
+
+def _words(words: Sequence[Words]) -> WordsProof:
+    return WordsProof(
+        same_set=sum(one.same_set for one in words),
+        same_none_of_these=sum(one.same_none_of_these for one in words),
+        novelty_change=float(np.mean([one.novelty_change for one in words])),
+        milliseconds=float(np.median([one.milliseconds for one in words])),
+        same_pixels=sum(one.pixel_change == 0 for one in words),
+        pixel_change=max(one.pixel_change for one in words),
+    )
 
 
 def shown_worst(proof: Proof) -> list[Disagreement]:

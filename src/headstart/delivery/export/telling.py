@@ -19,6 +19,12 @@ def lines(done: Exported) -> Iterator[str]:
     p = "< 0.0001" if proof.p < 0.0001 else f"= {proof.p:.2g}"
     alone = f"{proof.only_export:,} only the export got right, {proof.only_original:,} only the model"
     yield f"accuracy changed by {_points(proof.difference)} points, p {p} ({alone})"
+    if proof.words:
+        words, n = proof.words, f"{proof.n:,}"
+        yield f"in the page a picture takes {words.milliseconds:.0f} ms from its file to the answer (median)"
+        same = f"the set {words.same_set:,} of {n}, 'none of these' {words.same_none_of_these:,} of {n}"
+        pixels = f"the pixels {words.same_pixels:,} of {n}"
+        yield f"as predict has it: {pixels}, {same}"
     yield f"the export does {found.race.times:.2f} times as many pictures a second as headstart here"
     if proof.differing:
         shown = min(DIFFERING_SHOWN, len(proof.differing))
@@ -47,7 +53,8 @@ def _notes(done: Exported) -> Iterator[str]:
     proof = done.found.proof
     if proof.left_out:
         count = len(proof.left_out)
-        yield f"note: {count:,} of the pictures are gone, changed or unreadable for Pillow, as {proof.left_out[0]}"
+        reader = "the browser" if proof.words else "Pillow"
+        yield f"note: {count:,} of the pictures are gone, changed or unreadable for {reader}, as {proof.left_out[0]}"
     if proof.n < FEW:
         yield f"note: {proof.n:,} pictures prove little; --data DATA names more"
     if done.wish.form.one_by_one:

@@ -63,7 +63,8 @@ function drawQueues() {
 function drawTrouble() {
   const parts = [];
   if (!desk.online) {
-    const kept = desk.waiting.length ? `${counted(desk.waiting.length, "decision")} not kept yet: sent once it is back.` : "Is it still running?";
+    const waiting = desk.waiting.filter((op) => !op.isRefresh).length;
+    const kept = waiting ? `${counted(waiting, "decision")} not kept yet: sent once it is back.` : "Is it still running?";
     parts.push(make("div", { class: "chip bad" }, make("strong", {}, "The desk cannot be reached."), make("span", {}, kept)));
   }
   by("trouble").replaceChildren(...parts);
