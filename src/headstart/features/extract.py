@@ -2,13 +2,13 @@
 
 import itertools
 import json
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from threading import Semaphore
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,15 @@ class Prepared:
     problem: Problem | None = None
 
 
+class Embedding(Protocol):
+    """Who reads, decodes and embeds pictures: this process, or the workers of a cluster."""
+
+    def __call__(
+        self, samples: Sequence[Sample], root: Path, backbone: Backbone, plan: EnginePlan, known: set[str]
+    ) -> Iterator[Prepared]:
+        """Every sample, in order: with its digest and, unless that is `known`, its vector and look; or its problem."""
+
+
 def recipe(backbone: Backbone, plan: EnginePlan) -> dict[str, Any]:
     """Everything that a vector depends on besides the picture: the key of its place in the store."""
     return {
@@ -70,14 +79,28 @@ def recipe(backbone: Backbone, plan: EnginePlan) -> dict[str, Any]:
     }
 
 
+def embed_here(
+    samples: Sequence[Sample], root: Path, backbone: Backbone, plan: EnginePlan, known: set[str]
+) -> Iterator[Prepared]:
+    """The embedding of this process, see `Embedding`: its threads decode ahead of the network."""
+    prepared = prepare(samples, root, backbone.preprocess, known, looks=True)
+    return embed(prepared, plan, lambda: plan.load(backbone))
+
+
 def extract(
-    dataset: Dataset, backbone: Backbone, plan: EnginePlan, *, progress: Progress = SILENT
+    dataset: Dataset,
+    backbone: Backbone,
+    plan: EnginePlan,
+    *,
+    embedding: Embedding = embed_here,
+    progress: Progress = SILENT,
 ) -> tuple[Dataset, Features]:
     """Every picture read once, decoded and embedded unless the store knows it; what fails becomes a Problem.
 
     Reading and decoding overlap with the network, in order and through a bounded window, so that
     memory does not grow with the number of pictures (but for the vectors themselves). Interrupted at
-    any moment, it keeps what was embedded, and the next call embeds only the rest.
+    any moment, it keeps what was embedded, and the next call embeds only the rest. Who embeds is the `embedding`; what
+    it gives comes into the one store here.
 
     Returns:
         The dataset of the readable pictures, each with its digest, and their features.
@@ -85,7 +108,8 @@ def extract(
     with Store(recipe(backbone, plan), backbone.dimension) as store:
         known = store.digests()
         while True:
-            readable, embedded = _read_and_embed(dataset, backbone, plan, (store, known), progress)
+            items = embedding(dataset.samples, dataset.root, backbone, plan, known)
+            readable, embedded = _keep(items, dataset, store, progress)
             digests = tuple(sorted({sample.digest for sample in readable.samples}))
             vectors, looks, missing = _gather(store, digests)
             if not missing:
@@ -104,16 +128,13 @@ def embed_picture(pixels: NDArray[np.uint8], backbone: Backbone, plan: EnginePla
         return vector
 
 
-def _read_and_embed(
-    dataset: Dataset, backbone: Backbone, plan: EnginePlan, stored: tuple[Store, set[str]], progress: Progress
-) -> tuple[Dataset, int]:
-    store, known = stored
+def _keep(items: Iterator[Prepared], dataset: Dataset, store: Store, progress: Progress) -> tuple[Dataset, int]:
+    """Put what comes into the store; returns the data set of what can be read, and how many were embedded."""
     samples: list[Sample] = []
     problems: list[Problem] = []
     embedded = 0
     with progress.stage("pictures", len(dataset.samples)) as advance:
-        prepared = prepare(dataset.samples, dataset.root, backbone.preprocess, known, looks=True)
-        for item in embed(prepared, plan, lambda: plan.load(backbone)):
+        for item in items:
             if item.problem is not None:
                 problems.append(item.problem)
             else:
