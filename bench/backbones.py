@@ -13,9 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from headstart.contests import compare_backbones
 from headstart.judging.choice import Choice, Entrant
 from headstart.judging.report import chosen
-from headstart.workflow import compare_backbones
 from results import machine, record, table
 
 LITE = "tf_efficientnet_lite0,tf_efficientnet_lite1,tf_efficientnet_lite2"

@@ -24,13 +24,13 @@ ROOMS = [
     "judging",
     "delivery",
 ]
-LATE = ["workflow", "terminal", "demonstration", "options", "commands", "cli", "__main__"]
+LATE = ["site", "workflow", "contests", "scale", "terminal", "demonstration", "options", "commands", "cli", "__main__"]
 ORDER = {name: number for number, name in enumerate(ROOMS + LATE)}
 
 # What imports torch at its top; nothing else imports one of these at its own: torch is loaded only where needed.
 TORCH_MODULES = {"activations", "allocator", "arithmetic", "augment", "checkpoint", "cutting", "finetune", "folding"}
 TORCH_MODULES |= {"anatomy", "label_safety", "layers", "loop", "mixing", "networks", "optimise", "pixels", "preview"}
-TORCH_MODULES |= {"insight", "joining", "receptive", "showing", "sources", "student"}
+TORCH_MODULES |= {"insight", "joining", "receptive", "showing", "sources", "student", "tune"}
 
 MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 500, 80, 8
 OPTIONS_OF_A_COMMAND = 14  # a command's parameters are its options, declared once

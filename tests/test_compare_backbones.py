@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import headstart as package
-from headstart import workflow
+from headstart import contests, workflow
 from headstart.delivery import comparing, contenders
 from headstart.delivery.run_folder import TrainOptions
 from headstart.errors import BackboneError, DataError, StorageError, UsageError
@@ -116,7 +116,7 @@ def test_the_held_out_pictures_choose_nothing(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(contenders, "try_classifier", asking)
     options = TrainOptions(device="cpu")
-    found = workflow.compare_backbones(data, tmp_path / "out", options, backbones=["tiny", "twin"])
+    found = contests.compare_backbones(data, tmp_path / "out", options, backbones=["tiny", "twin"])
     assert asked == ["tiny", "twin"]  # once each
     assert found.advice.name == "tiny"
     assert not found.is_right
@@ -216,7 +216,7 @@ def test_runs_are_not_data_and_are_not_changed(headstart, tiny_run, data):
     assert status == 2
     assert "--backbones is for training candidates on one DATA" in err
     with pytest.raises(StorageError, match="is a run, which a comparison must not change"):
-        workflow.compare_backbones(data, tiny_run, backbones=["tiny"])
+        contests.compare_backbones(data, tiny_run, backbones=["tiny"])
     assert comparing.is_run(tiny_run)
 
 
@@ -230,7 +230,7 @@ def test_a_picture_that_goes_in_between_is_noticed(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(contenders, "judged", judging)
     with pytest.raises(DataError, match=r"1 pictures have changed or gone .*00\.png"):
-        workflow.compare_backbones(data, tmp_path / "o", TrainOptions(device="cpu"), backbones=["tiny", "dull"])
+        contests.compare_backbones(data, tmp_path / "o", TrainOptions(device="cpu"), backbones=["tiny", "dull"])
 
 
 def test_a_pace_is_that_of_the_engine_alone(tmp_path):

@@ -13,6 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headstart.contests import compare as compare
+    from headstart.contests import compare_backbones as compare_backbones
     from headstart.delivery.artefact import load as load
     from headstart.delivery.artefact import save as save
     from headstart.delivery.comparing import compare_runs as compare_runs
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
     from headstart.pictures.scan import scan as scan
     from headstart.pictures.split import split as split
     from headstart.workflow import check as check
-    from headstart.workflow import compare as compare
-    from headstart.workflow import compare_backbones as compare_backbones
     from headstart.workflow import measure as measure
     from headstart.workflow import train as train
 
@@ -64,8 +64,8 @@ _HOMES = {
     "Sample": "pictures.dataset",
     "TrainOptions": "delivery.run_folder",
     "check": "workflow",
-    "compare": "workflow",
-    "compare_backbones": "workflow",
+    "compare": "contests",
+    "compare_backbones": "contests",
     "compare_runs": "delivery.comparing",
     "evaluate": "judging.evaluation",
     "export": "delivery.export.exporting",

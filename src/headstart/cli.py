@@ -1,10 +1,8 @@
 """The commands: parse, call, print, by way of `commands`. The only module that configures logging, and exits."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,11 +10,12 @@ from headstart import __version__
 from headstart.commands.backbones import backbones
 from headstart.commands.compare import compare
 from headstart.commands.export import export
+from headstart.commands.predict import predict
 from headstart.commands.printing import show, warn
 from headstart.commands.review import review
 from headstart.commands.serve import serve
 from headstart.errors import HeadstartError, UsageError
-from headstart.options import fraction_or_folder, from_a_file, given_options, what_is_promised, where_it_runs
+from headstart.options import fraction_or_folder, from_a_file, given_options, on_a_cluster, site_of, where_it_runs
 
 if TYPE_CHECKING:
     from headstart.delivery.run_folder import TrainOptions
@@ -96,7 +95,8 @@ def app() -> None:
 @keep_leaks_option
 @where_it_runs
 @from_a_file
-def train(data: Path, output: Path | None, test: str | None, **chosen: Any) -> None:
+@on_a_cluster
+def train(data: Path, output: Path | None, test: str | None, cluster: Any, **chosen: Any) -> None:
     """Train a classifier on the labelled pictures in DATA.
 
     DATA is a folder of class folders, a folder of split folders (train, val, test), a CSV, Parquet or JSON Lines
@@ -111,7 +111,7 @@ def train(data: Path, output: Path | None, test: str | None, **chosen: Any) -> N
     options = run_folder.TrainOptions(test=None if test is None else fraction_or_folder(test), **chosen)
     if run_folder.is_run(data):
         options = _as_recorded(data, options)
-    run = workflow.train(data, output, options, progress.on_standard_error())
+    run = workflow.train(data, output, options, progress.on_standard_error(), site_of(cluster))
     if processes.is_main():
         show(terminal.run_lines(run))
 
@@ -132,86 +132,16 @@ def _as_recorded(run: Path, chosen: "TrainOptions") -> "TrainOptions":
 
 @app.command()
 @model_argument
-@click.argument("pictures", nargs=-1, required=True)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "jsonl"]),
-    default="table",
-    show_default=True,
-    help="How to write the answers.",
-)
-@click.option("--output", "-o", type=FilePath, help="Write the answers to this file.")
-@click.option(
-    "--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many classes the table shows."
-)
-@click.option("--sheet", type=FilePath, help="Draw the pictures with their predictions into this PNG.")
-@click.option(
-    "--explain",
-    type=FilePath,
-    metavar="DIR",
-    help="Draw into this folder, a PNG for each picture, what in it speaks for its class.",
-)
-@what_is_promised
-@where_it_runs
-def predict(
-    model: Path,
-    pictures: tuple[str, ...],
-    form: Any,
-    output: Path | None,
-    top: int,
-    sheet: Path | None,
-    explain: Path | None,
-    coverage: str | None,
-    sets: str | None,
-    wanted_accuracy: str | None,
-    **engine: Any,
-) -> None:
-    """Say what is in PICTURES, with calibrated probabilities.
-
-    MODEL is a run folder or its model/. PICTURES are files, folders, globs, URLs, shards (tar or Parquet files), or
-    - for paths on standard input.
-    """
-    from headstart.delivery import answers, artefact
-    from headstart.delivery import sheet as sheets
-
-    predictor = artefact.load(model, **engine)
-    asked = answers.asked_for(coverage, sets, wanted_accuracy)
-    for remark in answers.remarks(predictor.classifier, asked):
-        warn(f"note: {remark}")
-    unreadable = 0
-    tiles: list[sheets.Tile] = []
-    with _opened(output) as stream:
-        shown = answers.Shown(top, sets=bool(coverage or sets), unsure=asked.wanted is not None)
-        write = answers.writer(form, stream, predictor.classes, shown)
-        predictions = predictor.stream(answers.expand(pictures, sys.stdin), asked)
-        if explain is not None:
-            from headstart.delivery import explain as explaining
-
-            predictions = explaining.drawn(predictor, predictions, explain)
-        for said in predictions:
-            write(said)
-            stream.flush()  # answers stream, also through a pipe
-            if said.error is not None:
-                unreadable += 1
-                warn(f"{said.path}: {said.error}")
-            if sheet is not None and len(tiles) < sheets.LIMIT:
-                tiles.append(answers.tile(said, predictor.classes))
-    if sheet is not None:
-        sheets.draw(tiles, sheet)
-    if unreadable:
-        raise HeadstartError(f"{unreadable} of the inputs could not be read; the rest are answered.")
-
-
-@app.command()
-@model_argument
 @data_argument
 @click.option(
     "--output", "-o", type=FilePath, help="Write metrics.json, predictions.csv, problems.csv into this folder."
 )
 @click.option("--allow-training-pictures", is_flag=True, help="Only warn about pictures that the model learnt from.")
 @where_it_runs
-def evaluate(model: Path, data: Path, output: Path | None, allow_training_pictures: bool, **engine: Any) -> None:
+@on_a_cluster
+def evaluate(
+    model: Path, data: Path, output: Path | None, allow_training_pictures: bool, cluster: Any, **engine: Any
+) -> None:
     """Measure the classifier MODEL on the labelled pictures in DATA, which it must not have seen."""
     from headstart import progress, terminal, workflow
     from headstart.delivery import artefact, evidence, run_folder
@@ -219,7 +149,9 @@ def evaluate(model: Path, data: Path, output: Path | None, allow_training_pictur
     predictor = artefact.load(model, **engine)
     reviewed = run_folder.reviewed_of_model(model)
     shown = progress.on_standard_error()
-    measured = workflow.measure(predictor, data, allow_seen=allow_training_pictures, reviewed=reviewed, progress=shown)
+    measured = workflow.measure(
+        predictor, data, allow_seen=allow_training_pictures, reviewed=reviewed, progress=shown, site=site_of(cluster)
+    )
     if output is not None:
         extras = evidence.of_trial(measured.dataset, measured.trial, lambda: predictor, output)
         found = measured.trial, measured.promises, measured.dataset
@@ -247,6 +179,7 @@ def evaluate(model: Path, data: Path, output: Path | None, allow_training_pictur
     metavar="NAME|RECIPE",
     help="Which: a policy's name, or a recipe's, or a .toml file.  [default: gentle]",
 )
+@on_a_cluster
 def check(
     data: Path,
     output: Path | None,
@@ -255,6 +188,7 @@ def check(
     as_json: bool,
     sheet: Path | None,
     augmentation: str | None,
+    cluster: Any,
 ) -> None:
     """Say what is in DATA and what is wrong with it: duplicates, leaks, doubtful labels, flawed pictures, shortcuts."""
     import json
@@ -269,7 +203,8 @@ def check(
         from headstart.delivery import preview  # with torch
 
         chosen = preview.choose(augmentation or preview.DEFAULT)  # a mistyped name is not to cost a long check
-    checked = workflow.check(data, group_by=group_by, keep_leaks=keep_leaks, progress=progress.on_standard_error())
+    shown, site = progress.on_standard_error(), site_of(cluster)
+    checked = workflow.check(data, group_by=group_by, keep_leaks=keep_leaks, progress=shown, site=site)
     if output is not None:
         extras = evidence.of_data(checked.dataset, output)
         run_folder.write_checked(output, checked.dataset, checked.audit, checked.examples, extras)
@@ -336,6 +271,7 @@ def cache_clear() -> None:
 app.add_command(backbones)
 app.add_command(compare)
 app.add_command(export)
+app.add_command(predict)
 app.add_command(serve)
 app.add_command(review)
 
@@ -368,15 +304,3 @@ def _what_is_kept(error: BaseException) -> str:
 def _leave(message: str, status: int) -> None:
     warn(message)
     sys.exit(status)
-
-
-@contextmanager
-def _opened(path: Path | None) -> Iterator[TextIO]:
-    """The file at `path`, which appears when it is complete; standard output without one."""
-    if path is None:
-        yield sys.stdout
-        return
-    from headstart.storage import written_atomically
-
-    with written_atomically(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        yield stream

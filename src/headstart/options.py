@@ -1,13 +1,17 @@
 """Options that several commands have: where the backbone runs, what predictions are to promise, a file of options."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from headstart.errors import UsageError
 from headstart.pictures.addresses import is_url
+
+if TYPE_CHECKING:
+    from headstart.site import Site
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -29,6 +33,37 @@ def where_it_runs(command: Command) -> Command:
         help="Its arithmetic; auto: bf16 where the hardware has it.",
     )
     return device(precision(command))
+
+
+def on_a_cluster(command: Command) -> Command:
+    """The option --on, which gives the work to a Ray cluster; the command is passed `cluster`, joined, or None."""
+    option = click.option(
+        "--on",
+        metavar="ray|ray://HOST:PORT",
+        help="Give the work to a Ray cluster: ray: one with this machine's cores, or the one that this is a job of.",
+    )
+
+    @functools.wraps(command)
+    def joined(*args: Any, on: str | None, **rest: Any) -> object:
+        if on is None:
+            return command(*args, cluster=None, **rest)
+        from headstart.scale.cluster import joined
+
+        with joined(on) as cluster:
+            return command(*args, cluster=cluster, **rest)
+
+    return option(joined)  # type: ignore[return-value]
+
+
+def site_of(cluster: Any) -> "Site":
+    """The site that the option --on chose."""
+    if cluster is None:
+        from headstart.workflow import HERE
+
+        return HERE
+    from headstart.scale import site
+
+    return site.site_of(cluster)
 
 
 def what_is_promised(command: Command) -> Command:

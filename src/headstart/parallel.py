@@ -1,6 +1,7 @@
 """Work done by a pool of threads: in order, and only a little ahead of need."""
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +12,12 @@ Result = TypeVar("Result")
 
 
 def core_count() -> int:
-    """The number of processor cores that this process may use."""
+    """The number of processor cores that this process may use; `HEADSTART_CORES` says fewer."""
+    most = int(given) if (given := os.environ.get("HEADSTART_CORES", "")).isdecimal() and int(given) else sys.maxsize
+    return min(most, _cores())
+
+
+def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The roads through the rooms: train, evaluate, check, compare runs, compare backbones."""
+"""The roads through the rooms: train, evaluate, check."""
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -12,20 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart import processes
-from headstart.delivery import artefact, candidates, choosing, comparing, contenders, evidence, run_folder
-from headstart.delivery.comparing import Compared
+from headstart.delivery import artefact, evidence, run_folder
 from headstart.delivery.predictor import Predictor
 from headstart.delivery.review.journal import Reviewed, read_reviewed
 from headstart.delivery.run_folder import DEFAULT_TEST_FRACTION, Run, TrainOptions
 from headstart.errors import DataError, HeadstartError, UsageError
-from headstart.features import pace
 from headstart.features.backbones import DEFAULT, UNTRAINED, Backbone, load_backbone
 from headstart.features.engines import EnginePlan, plan_engine
-from headstart.features.extract import Features, embed_picture, extract
+from headstart.features.extract import Features, embed_here, embed_picture, extract
 from headstart.features.names import is_joined
 from headstart.features.store import prune
 from headstart.judging.assessment import Audit, OnTrial, assess, examine, look_over
-from headstart.judging.choice import Choice
 from headstart.judging.evaluation import Evaluation, evaluate
 from headstart.judging.promises import Promises, check_promises
 from headstart.judging.trial import Trial, try_classifier
@@ -41,11 +38,12 @@ from headstart.pictures.overlay import NOTHING, Overlay, apply, with_added
 from headstart.pictures.scan import scan
 from headstart.pictures.split import split
 from headstart.progress import SILENT, Progress
+from headstart.site import Candidate, Site
 from headstart.storage import KEPT_PIXELS_BYTES, cache_folder, prune_oldest
 
 if TYPE_CHECKING:
     from headstart.delivery.preview import Augmentation
-    from headstart.learning.finetune import Tuned
+    from headstart.learning.finetune import Job, Tuned
     from headstart.learning.recipes import Recipe
 
 
@@ -63,8 +61,40 @@ class Clock:
         self.seconds[name] = time.perf_counter() - started
 
 
+def _finetune(solved: Solved, examples: Examples, job: "Job", progress: Progress) -> "Tuned":
+    from headstart.learning.finetune import finetune  # with torch: seconds
+
+    return finetune(solved, examples, job, progress)
+
+
+def _train_each(
+    candidates: Sequence[Candidate], tell: Callable[[str], None], progress: Progress
+) -> Iterator[tuple[Candidate, str | HeadstartError]]:
+    for candidate in candidates:
+        tell(f"{candidate.name}: training ...")
+        yield candidate, train_candidate(candidate, progress)
+
+
+HERE = Site(embed_here, _finetune, _train_each)
+"""This process."""
+
+
+def train_candidate(candidate: Candidate, progress: Progress = SILENT) -> str | HeadstartError:
+    """Train one candidate, or go on with its unfinished training; a line about it, or why it failed."""
+    try:
+        begun = run_folder.unfinished(candidate.folder).exists()
+        run = train(candidate.data, candidate.folder, replace(candidate.options, resume=begun), progress)
+        return f"{run.evaluation}, {sum(run.seconds.values()):.1f} s"
+    except HeadstartError as error:
+        return error
+
+
 def train(
-    data: str | Path, run: str | Path | None = None, options: TrainOptions | None = None, progress: Progress = SILENT
+    data: str | Path,
+    run: str | Path | None = None,
+    options: TrainOptions | None = None,
+    progress: Progress = SILENT,
+    site: Site = HERE,
 ) -> Run:
     """Train a classifier on the labelled pictures in `data` and write the run folder `run`.
 
@@ -75,6 +105,7 @@ def train(
             earlier run there is replaced when the new one is complete, and its split is extended, never drawn again.
         options: see `TrainOptions`.
         progress: shows long work; nothing is shown unless given.
+        site: who embeds and trains by epochs; this process unless given, see `headstart.scale.site`.
 
     What was decided in a review of the run is applied to the data, see `headstart.pictures.overlay`.
 
@@ -83,7 +114,7 @@ def train(
     """
     source, data, options = _source(Path(data), options)
     clock = Clock()
-    recipe, options = _settled(options)
+    recipe, options = settled(options)
     folder = Path(run) if run is not None else source or run_folder.default(data)
     run_folder.claim(folder)
     earlier = run_folder.earlier_split(source or folder, options)
@@ -95,12 +126,12 @@ def train(
         if reviewed is None:  # else names do not tell what the classes are
             check_names(dataset)
     with clock.stage("backbone"):
-        backbone, plan = _backbone(options, recipe, progress)
+        backbone, plan = backbone_for(options, recipe, progress)
     with clock.stage("features"), processes.main_first(plan.device):
         scanned = {overlay.class_name(name) for name in dataset.classes}
-        dataset, features = extract(dataset, backbone, plan, progress=progress)
+        dataset, features = extract(dataset, backbone, plan, embedding=site.embed, progress=progress)
     with clock.stage("split"):
-        dataset = resolve(apply(_paired(dataset, features), overlay), keep_leaks=options.keep_leaks)
+        dataset = resolve(apply(paired(dataset, features), overlay), keep_leaks=options.keep_leaks)
         dataset = check_classes(dataset, scanned=scanned)
         parts = split(dataset, test_fraction=options.test_fraction, seed=options.seed, earlier=earlier)
         examples = Examples(dataset, features, parts)
@@ -111,7 +142,7 @@ def train(
     tuning, kept = None, head
     if recipe is not None:
         with clock.stage("finetune"):
-            tuning = _tune(solved, examples, recipe, plan, folder, options, progress)
+            tuning = _tune(solved, examples, (recipe, plan, folder, options), site, progress)
             kept = OnTrial(tuning.solved, tuning.examples, _try(tuning.solved, tuning.examples, options.seed))
     with clock.stage("judge"):
         out_of_fold = _out_of_fold(kept.solved, kept.examples, options.seed)
@@ -175,12 +206,12 @@ def _unconfirmed(audit: Audit, dataset: Dataset, overlay: Overlay) -> Audit:
     )
 
 
-def _paired(dataset: Dataset, features: Features) -> Dataset:
+def paired(dataset: Dataset, features: Features) -> Dataset:
     """The data set with the pairs of pictures that are nearly the same."""
     return with_twins(dataset, features.digests, near_duplicates(features.looks, features.vectors))
 
 
-def _settled(options: TrainOptions) -> tuple["Recipe | None", TrainOptions]:
+def settled(options: TrainOptions) -> tuple["Recipe | None", TrainOptions]:
     """The recipe that the options name, if any, and the options with what it says of the split filled in."""
     if options.recipe is None and options.tune in (None, "none"):
         if options.track is not None:
@@ -200,7 +231,8 @@ def _settled(options: TrainOptions) -> tuple["Recipe | None", TrainOptions]:
     return recipe, options if options.test is not None else replace(options, test=recipe.test)
 
 
-def _backbone(options: TrainOptions, recipe: "Recipe | None", progress: Progress) -> tuple[Backbone, EnginePlan]:
+def backbone_for(options: TrainOptions, recipe: "Recipe | None", progress: Progress) -> tuple[Backbone, EnginePlan]:
+    """The backbone that the options name, or the recipe, and the engine that runs it."""
     name, weights = options.backbone, options.weights
     if recipe is not None:
         name = recipe.backbone
@@ -221,17 +253,16 @@ def _backbone(options: TrainOptions, recipe: "Recipe | None", progress: Progress
 def _tune(
     solved: Solved,
     examples: Examples,
-    recipe: "Recipe",
-    plan: EnginePlan,
-    folder: Path,
-    options: TrainOptions,
+    asked: tuple["Recipe", EnginePlan, Path, TrainOptions],
+    site: Site,
     progress: Progress,
 ) -> "Tuned":
     """Fine-tune the solved classifier; what is unfinished lies beside the run folder."""
-    from headstart.learning.finetune import Job, finetune  # with torch: seconds
+    from headstart.learning.finetune import Job  # with torch: seconds
 
+    recipe, plan, folder, options = asked
     job = Job(recipe, plan, run_folder.unfinished(folder), options.seed, options.resume, options.track)
-    return finetune(solved, examples, job, progress)
+    return site.finetune(solved, examples, job, progress)
 
 
 def _try(solved: Solved, examples: Examples, seed: int) -> Trial:
@@ -264,6 +295,7 @@ def measure(
     allow_seen: bool = False,
     reviewed: Reviewed | None = None,
     progress: Progress = SILENT,
+    site: Site = HERE,
 ) -> Measured:
     """Measure a loaded classifier on the labelled pictures in `data`; parts that the data came in do not matter.
 
@@ -277,7 +309,7 @@ def measure(
     overlay = NOTHING if reviewed is None else reviewed.overlay
     dataset = scan(Path(data))
     _refuse_unknown(classifier, {overlay.class_name(name) for name in dataset.classes}, overlay)
-    dataset, features = extract(dataset, classifier.backbone, predictor.plan, progress=progress)
+    dataset, features = extract(dataset, classifier.backbone, predictor.plan, embedding=site.embed, progress=progress)
     dataset = apply(dataset, overlay)
     _refuse_unknown(classifier, dataset.classes, overlay)
     if not dataset.samples:
@@ -335,6 +367,7 @@ def check(
     keep_leaks: bool = False,
     seed: int = 0,
     progress: Progress = SILENT,
+    site: Site = HERE,
 ) -> Checked:
     """Look at every picture in `data`, and say what is wrong, as `train` would.
 
@@ -347,9 +380,9 @@ def check(
     overlay = NOTHING if reviewed is None else reviewed.overlay
     _, data, options = _source(Path(data), None)
     scanned = scan(data, group_by=group_by or options.group_by, test=options.test_folder)
-    backbone, plan = _backbone(TrainOptions(), None, progress)
-    dataset, features = extract(with_added(scanned, overlay), backbone, plan, progress=progress)
-    dataset = resolve(apply(_paired(dataset, features), overlay), keep_leaks=keep_leaks)
+    backbone, plan = backbone_for(TrainOptions(), None, progress)
+    dataset, features = extract(with_added(scanned, overlay), backbone, plan, embedding=site.embed, progress=progress)
+    dataset = resolve(apply(paired(dataset, features), overlay), keep_leaks=keep_leaks)
     try:
         ready = check_classes(dataset, scanned={overlay.class_name(name) for name in scanned.classes})
         examples = Examples(ready, features, split(ready, seed=seed))
@@ -359,120 +392,6 @@ def check(
     head = OnTrial(solved, examples, _try(solved, examples, seed))
     audit = _unconfirmed(examine(head, seed=seed), ready, overlay)
     return Checked(ready, audit, examples, None, reviewed)
-
-
-def compare(
-    data: str | Path,
-    folder: str | Path | None = None,
-    options: TrainOptions | None = None,
-    *,
-    tunes: Sequence[str] = (),
-    recipes: Sequence[str] = (),
-    progress: Progress = SILENT,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Compared:
-    """Train candidates on the same split of `data`, and compare them on the pictures that it holds out.
-
-    Args:
-        data: as for `train`.
-        folder: where a run for each candidate goes, and compare.json; `runs/NAME-compare` unless given. A candidate
-            that is there already with the same options is not trained again.
-        options: what all candidates have in common.
-        tunes: how much of the backbone moves: "none", "last", "all"; each is tried, with each recipe if there are any.
-        recipes: names of recipes, or TOML files. With neither tunes nor recipes every tune is tried.
-        progress: shows long work; nothing is shown unless given.
-        tell: is given a line when a candidate is begun, finished, found, or has failed.
-
-    Raises:
-        HeadstartError: no candidate could be trained, or the options are wrong. Where some candidates failed, the
-            others are compared, and `failures` of the result says why.
-    """
-    data, options = Path(data), options or TrainOptions()
-    if options.test is None:
-        options = replace(options, test=DEFAULT_TEST_FRACTION)  # one split for all, whatever a recipe says
-    planned = candidates.plan(options, tunes, recipes)
-    check_names(scan(data, group_by=options.group_by, test=options.test_folder))
-    place = Path(folder) if folder is not None else run_folder.default(data, "-compare")
-    comparing.claim(place, own=True)
-    failures, reused = {}, []
-    for name, chosen in planned.items():
-        recipe, settled = _settled(chosen)
-        if candidates.is_complete(place / name, data, settled, recipe):
-            reused.append(name)
-            tell(f"{name}: trained before, in {place / name}; used as it is. Delete that folder to train it again.")
-            continue
-        tell(f"{name}: training ...")
-        try:
-            begun = run_folder.unfinished(place / name).exists()
-            run = train(data, place / name, replace(chosen, resume=begun), progress)
-            tell(f"{name}: {run.evaluation}, {sum(run.seconds.values()):.1f} s")
-        except HeadstartError as error:
-            failures[name] = str(error)
-            tell(f"{name}: failed: {error}")
-    if len(failures) == len(planned):
-        name, reason = next(iter(failures.items()))
-        raise HeadstartError(f"no candidate could be trained. {name}: {reason}")
-    finished = [comparing.read_run(place / name, name) for name in planned if name not in failures]
-    compared = comparing.compare_runs(finished, failures, reused)
-    comparing.write(place, compared)
-    return compared
-
-
-def compare_backbones(
-    data: str | Path,
-    folder: str | Path | None = None,
-    options: TrainOptions | None = None,
-    *,
-    backbones: Sequence[str] = (contenders.INSTALLED,),
-    join: bool = False,
-    progress: Progress = SILENT,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Choice:
-    """Which of several backbones to take for `data`: the fastest that is as good as the best, as far as can be told.
-
-    The fastest embeds all pictures and so settles near duplicates and the split for all; the others are first tried on
-    a part of the training pictures, where hopeless ones stop. What is chosen is chosen by out-of-fold predictions of
-    training pictures; the held-out pictures are asked once, as the check. Features stay in the cache for `train`.
-
-    Args:
-        data: as for `train`.
-        folder: where backbones.json and its page go; `runs/NAME-backbones` unless given.
-        options: what all candidates have in common; those that name a backbone, or train by epochs, do not count.
-        backbones: names as `load_backbone` takes them; `installed` stands for all whose weights are known to be here.
-        join: also try the best two joined.
-        progress: shows long work; nothing is shown unless given.
-        tell: is given a line when a candidate is left out, stopped, or finished.
-
-    Raises:
-        HeadstartError: no candidate could be had, or the data cannot be trained on.
-    """
-    data, options = Path(data), options or TrainOptions()
-    place = Path(folder) if folder is not None else run_folder.default(data, "-backbones")
-    names = contenders.named(backbones)
-    choosing.claim(place)
-    scanned = scan(data, group_by=options.group_by, test=options.test_folder)
-    check_names(scanned)
-    plan = plan_engine(options.device, options.precision)
-    able, left_out = contenders.enlist(names, options.fit, progress, tell)
-    paces = pace.measure(able, plan, progress=progress)
-    fastest = max(able, key=lambda name: paces[name].per_second)
-    dataset, features = extract(scanned, able[fastest], plan, progress=progress)
-    dataset = resolve(_paired(dataset, features), keep_leaks=options.keep_leaks)
-    dataset = check_classes(dataset, scanned=set(scanned.classes))
-    parts = split(dataset, test_fraction=options.test_fraction, seed=options.seed)
-    ground = contenders.Ground(dataset, parts, plan, options.balanced, options.seed, progress)
-    found = contenders.contest(ground, able, paces, join=join, tell=tell)
-    found = replace(
-        found,
-        data=str(data),
-        run=str(run_folder.default(data)),
-        options={**options.to_json(), "test": options.test or DEFAULT_TEST_FRACTION},
-        asked=tuple(backbones),
-        left_out=left_out,
-    )
-    choosing.write(place, found)
-    prune()
-    return found
 
 
 def preview(dataset: Dataset, augmentation: "Augmentation", path: Path) -> list[str]:

@@ -7,7 +7,7 @@ import click
 
 from headstart.commands.printing import show, warn
 from headstart.errors import HeadstartError, UsageError
-from headstart.options import fraction_or_folder, given_options, where_it_runs
+from headstart.options import fraction_or_folder, given_options, on_a_cluster, site_of, where_it_runs
 
 if TYPE_CHECKING:
     from headstart.delivery.comparing import Compared
@@ -36,7 +36,8 @@ FilePath = click.Path(path_type=Path)
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of DATA: draws the split.")
 @where_it_runs
-def compare(paths: tuple[Path, ...], output: Path | None, **chosen: Any) -> None:
+@on_a_cluster
+def compare(paths: tuple[Path, ...], output: Path | None, cluster: Any, **chosen: Any) -> None:
     """Say which of several runs is better, on the held-out pictures that they share; or which backbone to take.
 
     PATHS are two or more finished runs; or one DATA, as for train, on which candidates are trained first: one for
@@ -47,9 +48,11 @@ def compare(paths: tuple[Path, ...], output: Path | None, **chosen: Any) -> None
     if join and backbones is None:
         raise UsageError("--join joins the best two of several backbones; give --backbones too.")
     if len(paths) == 1 and backbones is not None:
+        if cluster is not None:
+            raise UsageError("--on trains candidates on a cluster; backbones are compared on one machine.")
         _choose_backbone(paths[0], output, _listed("--backbones", backbones), join, chosen)
         return
-    _compare_runs(paths, output, chosen)
+    _compare_runs(paths, output, {**chosen, "cluster": cluster})
 
 
 def _compare_runs(paths: tuple[Path, ...], output: Path | None, chosen: dict[str, Any]) -> None:
@@ -75,7 +78,7 @@ def _compare_runs(paths: tuple[Path, ...], output: Path | None, chosen: dict[str
 
 def _choose_backbone(data: Path, output: Path | None, names: list[str], join: bool, chosen: dict[str, Any]) -> None:
     """Compare backbones, and print what came of it."""
-    from headstart import progress, terminal, workflow
+    from headstart import contests, progress, terminal
     from headstart.delivery import choosing, comparing, run_folder
     from headstart.delivery.run_folder import TrainOptions
 
@@ -87,23 +90,23 @@ def _choose_backbone(data: Path, output: Path | None, names: list[str], join: bo
     options = TrainOptions(test=fraction_or_folder(chosen["test"]), **common)
     output = output or run_folder.default(data, "-backbones")
     shown = progress.on_standard_error()
-    found = workflow.compare_backbones(data, output, options, backbones=names, join=join, progress=shown, tell=warn)
+    found = contests.compare_backbones(data, output, options, backbones=names, join=join, progress=shown, tell=warn)
     show(terminal.choice_lines(found, output / choosing.PAGE))
 
 
 def _train_candidates(
-    data: Path, output: Path | None, tune: str | None, recipe: str | None, test: str, **chosen: Any
+    data: Path, output: Path | None, tune: str | None, recipe: str | None, test: str, cluster: Any, **chosen: Any
 ) -> "Compared":
-    from headstart import progress, workflow
+    from headstart import contests, progress
     from headstart.delivery import comparing
     from headstart.delivery.run_folder import TrainOptions
 
     if comparing.is_run(data):
         raise UsageError(f"{data} is a run; give two or more runs, or data to train candidates on.")
     options = TrainOptions(test=fraction_or_folder(test), **chosen)
-    shown = progress.on_standard_error()
+    shown, site = progress.on_standard_error(), site_of(cluster)
     tunes, recipes = _listed("--tune", tune), _listed("--recipe", recipe)
-    return workflow.compare(data, output, options, tunes=tunes, recipes=recipes, progress=shown, tell=warn)
+    return contests.compare(data, output, options, tunes=tunes, recipes=recipes, progress=shown, tell=warn, site=site)
 
 
 def _listed(option: str, text: str | None) -> list[str]:

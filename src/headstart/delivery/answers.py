@@ -66,10 +66,14 @@ def writer(form: Format, stream: TextIO, classes: tuple[str, ...], shown: Shown)
     if form == "jsonl":
         return lambda said: _write_line(stream, json.dumps(said.to_json(), ensure_ascii=False))
     if form == "csv":
-        columns = [*FIXED_COLUMNS, *(["unsure"] if shown.unsure else []), *(f"p({name})" for name in classes)]
-        _write_line(stream, _csv_line(columns))
+        _write_line(stream, _csv_line(columns(classes, shown)))
         return lambda said: _write_line(stream, _csv_line(_cells(said, classes, shown)))
     return lambda said: _write_line(stream, _table_line(said, shown))
+
+
+def columns(classes: tuple[str, ...], shown: Shown) -> list[str]:
+    """The columns of the CSV: the fixed ones, and each class's probability."""
+    return [*FIXED_COLUMNS, *(["unsure"] if shown.unsure else []), *(f"p({name})" for name in classes)]
 
 
 def asked_for(coverage: str | None, sets: str | None, wanted: str | None) -> Asked:
