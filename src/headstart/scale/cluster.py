@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from headstart.errors import HeadstartError, UsageError
@@ -59,8 +60,9 @@ def joined(on: str) -> Iterator[Cluster]:
         raise UsageError(f"--on is {LOCAL} or {REMOTE}HOST:PORT; received '{on}'.")
     if importlib.util.find_spec("ray") is None:
         raise UsageError("--on needs Ray: pip install 'headstart[ray]'.")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before Ray is imported: it tells its makers else
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before Ray is imported, which tells its makers else
+    if on != LOCAL and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray does by itself, but for its client
     import ray
 
     try:
@@ -72,6 +74,12 @@ def joined(on: str) -> Iterator[Cluster]:
         yield Cluster(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)))
     finally:
         ray.shutdown()
+
+
+def _has_token() -> bool:
+    """Whether Ray would find the token of a cluster: in the environment, or in its file."""
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(given) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _where(on: str) -> dict[str, Any]:
