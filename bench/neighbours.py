@@ -198,7 +198,7 @@ def generated(n: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[n
 
 
 def crowded(n: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]]:
-    """Prints [n, 32, 32] of ten bright strokes on black, all of one stroke nearly the same; and features that are as alike."""
+    """Prints and features of n pictures of ten bright strokes on black; those of one stroke are nearly the same."""
     random = np.random.default_rng([n, *b"crowd"])
     prints, vectors = scratch.empty((n, 32, 32), np.uint8), scratch.empty((n, WIDTH), np.float32)
     strokes = np.clip(3 * (smooth(random, 10) - 128), 0, 255)
