@@ -40,7 +40,7 @@ ROWS = 5000  # generated at a time
 
 @dataclass(frozen=True)
 class Measured:
-    """What one search took, seconds and anonymous memory in MB; its pairs; of how many of them one picture is at most."""
+    """What one search took (seconds, MB of anonymous memory), its pairs, and of how many of them one picture is."""
 
     n: int
     seconds: float
