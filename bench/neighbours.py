@@ -44,6 +44,7 @@ class Measured:
 
     n: int
     seconds: float
+    of_processor: float
     megabytes: float
     candidates: int
     reported: int
@@ -137,8 +138,8 @@ def anonymous() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
 
 
-def watched(work: Callable[[], near.NearPairs]) -> tuple[near.NearPairs, float, float]:
-    """What `work` gives, the seconds, and the most anonymous memory of the process in MB meanwhile."""
+def watched(work: Callable[[], near.NearPairs]) -> tuple[near.NearPairs, float, float, float]:
+    """What `work` gives, the seconds, those of all cores, and the most anonymous memory of the process in MB."""
     peak, done = [0.0], threading.Event()
 
     def watch() -> None:
@@ -147,13 +148,13 @@ def watched(work: Callable[[], near.NearPairs]) -> tuple[near.NearPairs, float, 
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     try:
         pairs = work()
     finally:
         done.set()
         watcher.join()
-    return pairs, time.perf_counter() - started, peak[0]
+    return pairs, time.perf_counter() - started, time.process_time() - worked, peak[0]
 
 
 def smooth(random: np.random.Generator, n: int) -> NDArray[np.float32]:
@@ -223,11 +224,15 @@ def child(what: str, n: int) -> None:
         return pairs
 
     near.candidates, neighbours.ALL_COMPARED = counting, 0
-    pairs, seconds, megabytes = watched(lambda: near.near_duplicates(looks_of(prints), vectors))
+    pairs, *spent = watched(lambda: near.near_duplicates(looks_of(prints), vectors))
     found = np.isin(planted @ [n, 1], pairs.rows @ [n, 1]).sum()
     largest = np.bincount(pairs.rows.ravel()).max() if len(pairs.rows) else 0
-    one = Measured(n, seconds, megabytes, aligned[0], len(pairs.rows), len(planted), int(found), int(largest))
+    one = Measured(n, *spent, aligned[0], len(pairs.rows), len(planted), int(found), int(largest))
     print(json.dumps(vars(one)))
+
+
+def taken(one: Measured) -> list[str]:
+    return [f"{one.seconds:.0f} s", f"{one.of_processor:.0f} s", f"{one.megabytes:,.0f} MB"]
 
 
 def measured(what: str, n: int) -> Measured:
@@ -240,29 +245,31 @@ def growth(args: argparse.Namespace) -> str:
     rows = []
     for one in all_sizes:
         counts = [f"{one.candidates:,}", share(one.found, one.planted), f"{one.reported - one.found:,}"]
-        rows.append([f"{one.n:,}", f"{one.seconds:.0f} s", f"{one.megabytes:,.0f} MB", *counts])
+        rows.append([f"{one.n:,}", *taken(one), *counts])
     fitted = ""
     if len(all_sizes) > 1:
-        sizes, seconds = (np.log([getattr(one, name) for one in all_sizes]) for name in ("n", "seconds"))
-        fitted = f"Seconds grow with n to the power of {np.polyfit(sizes, seconds, 1)[0]:.2f}. "
+        sizes, seconds = (np.log([getattr(one, name) for one in all_sizes]) for name in ("n", "of_processor"))
+        fitted = f"Seconds of processor grow with n to the power of {np.polyfit(sizes, seconds, 1)[0]:.2f}. "
     return (
         f"Generated prints, and {WIDTH:,} features around {KINDS} centres, in files that are mapped into memory; of "
         f"every hundredth there is a copy: {', '.join(CHANGES)}. The whole of `near_duplicates`, with the index. "
         "Memory: the most that is anonymous (RssAnon), of the whole process. Others: pairs that were not planted. "
         + fitted
         + "\n\n"
-        + table(["pictures", "time", "memory", "pairs aligned", "planted, found", "others"], rows)
+        + table(["pictures", "time", "processor", "memory", "pairs aligned", "planted, found", "others"], rows)
     )
 
 
 def crowd(args: argparse.Namespace) -> str:
     one = measured("crowd", args.crowd)
     each = [f"{pairs:,} ({pairs / one.n:.1f} each)" for pairs in (one.candidates, one.reported)]
-    row = [f"{one.n:,}", f"{one.seconds:.0f} s", f"{one.megabytes:,.0f} MB", *each, str(one.largest)]
+    row = [f"{one.n:,}", *taken(one), *each, str(one.largest)]
     return (
         "Prints of ten strokes on black under noise, and features as alike: every picture has thousands that are "
         "nearly the same. Searched with the index.\n\n"
-        + table(["pictures", "time", "memory", "pairs aligned", "pairs reported", "most of one picture"], [row])
+        + table(
+            ["pictures", "time", "processor", "memory", "pairs aligned", "pairs reported", "most of one picture"], [row]
+        )
     )
 
 
