@@ -12,14 +12,13 @@ from headstart.pictures.dataset import Dataset, Sample
 from headstart.pictures.duplicates import groups
 from headstart.pictures.looks import gather
 from headstart.pictures.near import (
-    HASH_BITS,
     MIRROR,
-    candidates,
     near_duplicates,
     perceptual_hashes,
     threshold,
     with_twins,
 )
+from headstart.pictures.neighbours import HASH_BITS, candidates
 from tests.test_looks import looks_of, scene
 
 CHANGES = {
@@ -123,9 +122,10 @@ def test_candidates_are_the_nearest_by_hash_or_features(monkeypatch):
             apart = hashes[one] ^ hashes[other]
             if min(apart.bit_count(), (apart ^ int(MIRROR)).bit_count()) <= HASH_BITS:
                 expected.add((other, one))
-    monkeypatch.setattr("headstart.pictures.near.NEAREST", 4)
-    monkeypatch.setattr("headstart.pictures.near.CELLS_AT_ONCE", 3000)
-    found = {tuple(pair) for pair in candidates(prints, units).tolist()}
+    monkeypatch.setattr("headstart.pictures.neighbours.NEAREST", 4)
+    monkeypatch.setattr("headstart.pictures.neighbours.CELLS_AT_ONCE", 3000)
+    hashes = perceptual_hashes(prints)
+    found = {tuple(pair) for pair in candidates(units, hashes, hashes ^ MIRROR).tolist()}
     assert found == expected
 
 

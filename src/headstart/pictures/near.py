@@ -1,20 +1,18 @@
 """Pictures that are nearly the same: resized, cropped, saved again, brighter, darker or mirrored."""
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.parallel import core_count
+from headstart import scratch
 from headstart.pictures.alignment import align
 from headstart.pictures.dataset import Dataset
 from headstart.pictures.looks import PRINT_SIDE, Looks
+from headstart.pictures.neighbours import blocks, candidates
 
-NEAREST = 6  # candidates of each picture by features, and as many by each hash
-LEAST_RELATED, HASH_BITS = 0.3, 10  # cosine of candidates' features at least, and bits of 64 that differ at most
 LEAST_COARSE = 0.93  # correlation before the fine alignment
 DOUBTFUL, LEAST_DETAIL = 0.9, 0.95  # correlation after it: below the first certainly different
 LEAST_COSINE = 0.95  # of features: where both are this alike, no more is asked
@@ -23,7 +21,8 @@ LEAST_TOGETHER, MOST_SHARE = 8, 1 / 50  # pictures, and share of all, that pairs
 LEAST_CONTRAST = 0.02  # standard deviation of a print's luma, in 0..1: flatter pictures are like everything
 DIMENSIONS = 128  # that features are reduced to before they are compared
 MOST_MEASURED = 10_000  # pictures that the directions of the reduction are found from
-CELLS_AT_ONCE = 8_000_000  # of the n x n comparisons in memory, some ten bytes each
+ROWS_AT_ONCE = 4096  # of prints and features in memory, some 50 MB
+PAIRS_AT_ONCE = 65_536  # whose features are compared, or that are joined into groups, at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +57,36 @@ def near_duplicates(looks: Looks, vectors: NDArray[np.float32]) -> NearPairs:
     Limits: rotated pictures, and those cropped by more than about a seventh of a side, are not found. Of a picture with
     more than a few twins not all pairs are reported, but chains of pairs join them. Pairs that would join more than 8
     pictures, or more than a fiftieth of all, are left out, the least alike first. Flat pictures are like nothing.
+    Of more than 100,000 pictures an index proposes the candidates (see `neighbours`): of 6,629 pairs among 50,000 it
+    lost three (`bench/neighbours.py`). Neither prints nor features are copied whole, so that they may be in files.
     """
-    rows = np.flatnonzero(looks.prints.std(axis=(1, 2), dtype=np.float32) >= 255 * LEAST_CONTRAST)
-    prints, units = looks.prints[rows], _reduced(vectors[rows])
-    pairs = candidates(prints, units)
-    aligned = align(prints, pairs, LEAST_COARSE)
+    rows = _with_detail(looks.prints)
+    units, hashes = _reduced(vectors, rows), perceptual_hashes(looks.prints)[rows]
+    pairs = candidates(units, hashes, hashes ^ MIRROR)
+    aligned = align(looks.prints, pairs, LEAST_COARSE, rows)
     close = np.flatnonzero(aligned.detail >= LEAST_DETAIL)
-    cosines = np.einsum("md,md->m", units[pairs[close, 0]], units[pairs[close, 1]])
     least = threshold(aligned.detail, pairs)
-    found = close[(aligned.detail[close] >= least) | (cosines >= LEAST_COSINE)]
+    found = close[(aligned.detail[close] >= least) | (_cosines(units, pairs[close]) >= LEAST_COSINE)]
     found = found[np.argsort(-aligned.detail[found], kind="stable")]
     found = found[_in_small_groups(pairs[found], max(LEAST_TOGETHER, int(len(looks.prints) * MOST_SHARE)))]
     return NearPairs(rows[pairs[found]], np.clip(aligned.detail[found], 0, 1), aligned.mirrored[found])
+
+
+def _with_detail(prints: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The rows of `prints` [n, 32, 32] that are not flat."""
+    deviations = np.empty(len(prints), np.float32)
+    for block in blocks(len(prints), ROWS_AT_ONCE):
+        deviations[block] = prints[block].std(axis=(1, 2), dtype=np.float32)
+    return np.flatnonzero(deviations >= 255 * LEAST_CONTRAST)
+
+
+def _cosines(units: NDArray[np.float32], pairs: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The cosine of each of `pairs` [m, 2] of rows of `units` [n, c], [m]."""
+    cosines = np.empty(len(pairs), np.float32)
+    for block in blocks(len(pairs), PAIRS_AT_ONCE):
+        first, second = pairs[block].T
+        cosines[block] = np.einsum("md,md->m", units[first], units[second])
+    return cosines
 
 
 def threshold(detail: NDArray[np.float32], pairs: NDArray[np.int64]) -> float:
@@ -86,7 +103,8 @@ def threshold(detail: NDArray[np.float32], pairs: NDArray[np.int64]) -> float:
         pairs: int [m, 2], their pictures.
     """
     partners = np.bincount(pairs[detail >= DOUBTFUL].ravel(), minlength=int(pairs.max(initial=0)) + 1)
-    in_crowd = partners[pairs].min(axis=1) > FEW
+    crowded = partners > FEW
+    in_crowd = crowded[pairs[:, 0]] & crowded[pairs[:, 1]]
     doubtful = int(((detail >= DOUBTFUL) & ((detail < LEAST_DETAIL) | in_crowd)).sum())
     return float(np.tanh(np.arctanh(LEAST_DETAIL) + max(0.0, np.log(max(doubtful, 1) / 3)) / 5))
 
@@ -96,23 +114,26 @@ def _in_small_groups(pairs: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
 
     What a camera sees from one place all day is one chain: its weakest links are cut, so that it can be divided.
     """
-    leader: dict[int, int] = {}
-    size: dict[int, int] = {}
+    n = int(pairs.max(initial=-1)) + 1
+    leader, size = array("q", range(n)), array("q", [1]) * n  # a tenth of the memory of dicts
 
     def find(row: int) -> int:
-        while leader.setdefault(row, row) != row:
+        while leader[row] != row:
             leader[row] = leader[leader[row]]
             row = leader[row]
         return row
 
-    kept = np.zeros(len(pairs), np.bool_)
-    for number, pair in enumerate(pairs.tolist()):
-        one, other = find(pair[0]), find(pair[1])
-        together = size.get(one, 1) + (size.get(other, 1) if one != other else 0)
+    def join(first: int, second: int) -> bool:
+        one, other = find(first), find(second)
+        together = size[one] + (size[other] if one != other else 0)
         if together <= most:
             leader[one] = other
             size[other] = together
-            kept[number] = True
+        return together <= most
+
+    kept = np.zeros(len(pairs), np.bool_)
+    for block in blocks(len(pairs), PAIRS_AT_ONCE):
+        kept[block] = [join(first, second) for first, second in pairs[block].tolist()]
     return kept
 
 
@@ -121,32 +142,6 @@ def with_twins(dataset: Dataset, digests: Sequence[str], pairs: NearPairs) -> Da
     twins = [(digests[first], digests[second]) for first, second in pairs.rows.tolist()]
     mirrored = (twin for twin, is_mirrored in zip(twins, pairs.mirrored, strict=True) if is_mirrored)
     return replace(dataset, twins=tuple(twins), mirrored=frozenset(mirrored))
-
-
-def candidates(prints: NDArray[np.uint8], units: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Pairs that are worth aligning, int [m, 2], in ascending order, the lower row first.
-
-    The `NEAREST` of each picture by the cosine of their features (`units` [n, c], of length one), by the hashes of
-    their `prints` [n, 32, 32], and by the hash of one and that of the other's mirror image.
-    """
-    n = len(prints)
-    hashes = perceptual_hashes(prints)
-
-    def of_block(block: slice) -> NDArray[np.int64]:
-        found = []
-        itself = np.arange(block.stop - block.start), np.arange(block.start, block.stop)
-        apart = [np.negative(cosines := units[block] @ units.T, out=cosines)]
-        apart += [np.bitwise_count(hashes[block, None] ^ turned) for turned in (hashes, hashes ^ MIRROR)]
-        for distances, most in zip(apart, (-LEAST_RELATED, HASH_BITS, HASH_BITS), strict=True):
-            distances[itself] = 64
-            first, second = _nearest(distances, most)
-            first += block.start
-            found.append(np.minimum(first, second) * n + np.maximum(first, second))
-        return np.concatenate(found)
-
-    with ThreadPoolExecutor(core_count()) as pool:
-        numbers = np.unique(np.concatenate([np.empty(0, np.int64), *pool.map(of_block, _blocks(n))]))
-    return np.stack(np.divmod(numbers, max(n, 1)), axis=1)
 
 
 def perceptual_hashes(prints: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -159,7 +154,7 @@ def perceptual_hashes(prints: NDArray[np.uint8]) -> NDArray[np.uint64]:
     frequencies = np.arange(8)[:, None] * (2 * np.arange(PRINT_SIDE) + 1)
     waves = np.cos(np.pi / (2 * PRINT_SIDE) * frequencies).astype(np.float32)
     packed = [np.empty((0, 8), np.uint8)]
-    for block in _blocks(len(prints)):
+    for block in blocks(len(prints), ROWS_AT_ONCE):
         spectrum = waves @ prints[block].astype(np.float32) @ waves.T
         spectrum[:, 0, 0] = 0
         packed.append(np.packbits(spectrum.reshape(-1, 64) > 0, axis=1, bitorder="little"))
@@ -170,39 +165,31 @@ MIRROR = np.uint64(0xAAAAAAAAAAAAAAAA)
 """The bits of a hash that mirroring turns: those of odd frequencies across."""
 
 
-def _nearest(distances: NDArray[Any], most: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and column of the `NEAREST` smallest in each row of `distances` [b, n], as far as they are `most` or less."""
-    eligible = distances <= most
-    crowded = np.flatnonzero(np.count_nonzero(eligible, axis=1) > NEAREST)
-    if len(crowded):
-        best = np.argpartition(distances[crowded], NEAREST, axis=1)[:, :NEAREST]
-        eligible[crowded] = False
-        eligible[crowded[:, None], best] = True
-    row, column = np.nonzero(eligible)
-    return row.astype(np.int64), column.astype(np.int64)
-
-
-def _reduced(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The first principal components [n, at most `DIMENSIONS`] of `vectors` [n, d], each row of length one.
+def _reduced(vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The first principal components [n, at most `DIMENSIONS`] of the n `rows` of `vectors`, each row of length one.
 
     The axes are found by subspace iteration on at most `MOST_MEASURED` of the rows (Halko, Martinsson, Tropp, SIAM
     Review 53 (2011), 217-288): near enough, and sixty times faster than an eigendecomposition.
     """
-    if len(vectors) == 0:
-        return vectors
-    centre = vectors.mean(axis=0)
-    measured = vectors[:: -(-len(vectors) // MOST_MEASURED)] - centre
     size = (vectors.shape[1], min(DIMENSIONS, vectors.shape[1]))
+    units = scratch.empty((len(rows), size[1]), np.float32)
+    if len(rows) == 0:
+        return units
+    centre = _mean(vectors, rows)
+    measured = vectors[rows[:: -(-len(rows) // MOST_MEASURED)]] - centre
     axes = np.random.default_rng([*b"near duplicates"]).normal(size=size).astype(np.float32)
     for _ in range(3):
         axes = np.linalg.qr(measured.T @ (measured @ axes))[0]
-    components = (vectors - centre) @ axes
-    lengths = np.linalg.norm(components, axis=1, keepdims=True)
-    return np.asarray(components / np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)
+    for block in blocks(len(rows), ROWS_AT_ONCE):
+        components = (vectors[rows[block]] - centre) @ axes
+        lengths = np.linalg.norm(components, axis=1, keepdims=True)
+        units[block] = components / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return units
 
 
-def _blocks(n: int) -> Iterator[slice]:
-    """Slices of n rows, as many at a time as make `CELLS_AT_ONCE` with n columns."""
-    size = max(1, CELLS_AT_ONCE // max(n, PRINT_SIDE**2))
-    for start in range(0, n, size):
-        yield slice(start, min(n, start + size))
+def _mean(vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The mean [d] of the `rows` of `vectors`, which are not copied at once."""
+    total = np.zeros(vectors.shape[1])
+    for block in blocks(len(rows), ROWS_AT_ONCE):
+        total += vectors[rows[block]].sum(axis=0, dtype=np.float64)
+    return (total / len(rows)).astype(np.float32)
