@@ -91,7 +91,7 @@ def options(place, **others):
 def metrics(run):
     """All of metrics.json that does not tell the time."""
     record = json.loads((run / "metrics.json").read_text("utf-8"))
-    return {key: value for key, value in record.items() if key != "seconds"}
+    return {key: value for key, value in record.items() if key not in ("seconds", "pictures_per_second")}
 
 
 def rounded(value):
