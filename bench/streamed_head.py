@@ -36,7 +36,17 @@ from results import machine, record, table
 
 AGREEMENT = ["data", "columns", "n", "seeds", "log loss, held out", "difference of it", "of the largest", "of top-1"]
 AGREEMENT += ["of log loss out of fold", "same strength", "same scaling", "passes", "exact passes", "time over exact"]
-SCALE = ["n", "head", "seconds", "passes", "chosen", "log loss out of fold", "gap", "anonymous memory, MB"]
+SCALE = [
+    "n",
+    "head",
+    "seconds",
+    "of processors",
+    "passes",
+    "chosen",
+    "log loss out of fold",
+    "gap",
+    "anonymous memory, MB",
+]
 
 
 ROWS_PER_COLUMN = 64  # the fewest that are streamed; 400,000 rows of 1,280 columns have 312
@@ -181,12 +191,14 @@ def measure(n: int, streamed: bool) -> list[str]:
 
     watching = threading.Thread(target=watch)
     watching.start()
+    worked = time.process_time()
     fitted, seconds, passes = timed(training, streamed)
+    worked = time.process_time() - worked
     ended.set()
     watching.join()
     out_of_fold = loss(fitted.out_of_fold_logits, training.labels[fitted.held_out])
     chosen = f"{fitted.scaling} {fitted.strength:.1e}"
-    words = [f"{n:,}", "streamed" if streamed else "exact", f"{seconds:.0f}", f"{passes:.0f}", chosen]
+    words = [f"{n:,}", "streamed" if streamed else "exact", f"{seconds:.0f}", f"{worked:.0f}", f"{passes:.0f}", chosen]
     return [*words, f"{out_of_fold:.5f}", f"{fitted.gap:.0e}", f"{before:,.0f} before, {most[0]:,.0f} at most"]
 
 

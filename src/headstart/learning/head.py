@@ -14,6 +14,8 @@ nor its optimum, but the Hessian is now nearly diagonal, for every fold and stre
 and near the end its leading blocks, precondition L-BFGS (Nocedal and Wright, 2006, algorithm 7.4), which solves all
 folds in the same matrix products. (3) Each fold walks from strong to weak strength and starts where its own last two
 solutions point to, which have never seen a label of the fold. `bench/head.py` measures it against scikit-learn.
+(4) More rows than fit into memory lie in a file and are solved with the help of samples of them, drawn alike each time:
+see `streaming`. `bench/streamed_head.py` measures it against the head of rows in memory.
 """
 
 import math
@@ -89,8 +91,8 @@ class FittedHead:
     float32 [m, k]: their scores from the head of the fold that never saw them, at the chosen strength and scaling.
     `without_first_fold` is the head that never saw the first fold. `candidates`: all that were tried with every fold,
     in order. `objective`: F at the optimum; `gap`: a proven bound on what it is above the true minimum, relative to it.
-    `converged` is False if the bound could not be brought below 1e-6, `at_edge` is True if the best strength is the
-    last one of the grid.
+    `converged` is False if the bound could not be brought below 1e-6 (by few passes, where rows lie in a file),
+    `at_edge` is True if the best strength is the last one of the grid.
     """
 
     head: Head
@@ -116,14 +118,20 @@ def fit_head(training: TrainingSet, *, balanced: bool = False, progress: Progres
     Standardised features are tried with one fold, at the same strengths and one more; only if they win by two
     standard errors of the paired differences do they go through the same selection with every fold.
 
+    Of rows that do not fit into memory (`eigenbasis.STREAMED_BYTES`) a sample is tried like this. With all of them,
+    strengths are tried in the same way from two steps above its choice, and standardised features if its first fold
+    is better with them by however little.
+
     Scaling and rotation are computed from the features of all training rows, held-out ones included: they know no
     labels. `balanced` gives every class the same total share. Raises DataError for numbers that are not finite, for
     fewer than two classes, for a class without training rows, and where no row is held out.
     """
     _check(training)
     # One BLAS thread: ours divide the rows, and BLAS's own wait for each other in a spin when cores are busy.
-    with threadpool_limits(1, "blas"), progress.stage("head", WEAKEST_INDEX - FIRST_INDEX + 2) as advance:
-        if pays(training):
+    streamed = pays(training)
+    steps = (WEAKEST_INDEX - FIRST_INDEX + 2) * (1 + streamed)
+    with threadpool_limits(1, "blas"), progress.stage("head", steps) as advance:
+        if streamed:
             return _stream(training, balanced, advance)
         return _choose(training, balanced, advance)
 
