@@ -137,7 +137,7 @@ def test_out_of_fold_logits_belong_to_their_rows():
 def fold_logits(training, strength=0.01):
     """Out-of-fold logits at a given strength, as the walk ends them."""
     judge = module._cross_validation(training, module.rotate(training, "centred"), [0, 1, 2, 3, 4], False)
-    return judge.scores(module.minimise(judge.problems, judge.problems.start(), strength, module.FOLD).solution)
+    return judge.scores(module.solve(judge.problems, judge.problems.start(), strength, module.FOLD).solution)
 
 
 @pytest.mark.parametrize("row", [0, 77])

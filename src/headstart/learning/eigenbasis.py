@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart import scratch
 from headstart.parallel import core_count
 
 Float32 = NDArray[np.float32]
@@ -18,6 +19,8 @@ Scaling = Literal["centred", "standardised"]
 Block = tuple[slice, int]  # places among the rotated rows, and the fold that they all belong to
 
 BLOCK_ROWS, BLOCK_NUMBERS = 512, 2**22
+STREAMED_BYTES = 2 * 1024**3
+"""Rotated rows up to this size, 400,000 of 1,280 columns, are in memory; more of them in a file."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class TrainingSet:
     labels: Integers
     folds: Integers
     classes: int
+
+
+def is_large(vectors: Float32, rows: Integers) -> bool:
+    """Whether the `rows` of `vectors`, once rotated, are to lie in a file."""
+    return 4 * len(rows) * int(vectors.shape[1] + 1) > STREAMED_BYTES
 
 
 def slices(count: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
@@ -53,7 +61,7 @@ class Scale:
         return np.asarray((vectors - self.mean) / self.divisor)
 
 
-def _measure_scale(vectors: Float32, rows: Integers, scaling: Scaling) -> Scale:
+def measure_scale(vectors: Float32, rows: Integers, scaling: Scaling) -> Scale:
     """The scale under which the mean squared norm of the rows is one (zero if all rows are equal)."""
     parts = [rows[part] for part in slices(len(rows))]
     mean = sum(vectors[part].sum(axis=0, dtype=np.float64) for part in parts) / len(rows)
@@ -74,7 +82,8 @@ class Rotated:
     `values` float32 [n, r + 1]: coordinates by falling eigenvalue, then a column of ones for the bias; `order`
     int [n]: the training row at each place; `blocks`: (slice of places, fold), each block within one fold;
     `unrotate` takes weights [k, r] on coordinates back to weights on the scaled features, [k, d]. `pool` is for
-    work on the blocks; its threads end with this record.
+    work on the blocks; its threads end with this record. `samples`: ever larger random samples of the blocks, where
+    `streaming` drew them.
     """
 
     values: Float32
@@ -83,16 +92,17 @@ class Rotated:
     scale: Scale
     unrotate: Callable[[Float64], Float64]
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(core_count()))
+    samples: tuple[tuple[Block, ...], ...] = ()
 
 
 def rotate(training: TrainingSet, scaling: Scaling) -> Rotated:
     """Scale and rotate the training rows; the only copy of them that is ever made."""
     order = np.argsort(training.folds, kind="stable")
     rows, folds = training.rows[order], training.folds[order]
-    scale = _measure_scale(training.vectors, rows, scaling)
+    scale = measure_scale(training.vectors, rows, scaling)
     rotate = _rotate_few if len(rows) <= training.vectors.shape[1] else _rotate_many
     values, unrotate = rotate(training.vectors, rows, scale)
-    return Rotated(values, order, _blocks(folds, training.classes), scale, unrotate)
+    return Rotated(values, order, cut(folds, training.classes), scale, unrotate)
 
 
 def chosen(everything: Rotated, training: TrainingSet) -> Rotated:
@@ -102,7 +112,7 @@ def chosen(everything: Rotated, training: TrainingSet) -> Rotated:
     """
     order = np.argsort(training.folds, kind="stable")
     values = everything.values[training.rows[order]]
-    blocks = _blocks(training.folds[order], training.classes)
+    blocks = cut(training.folds[order], training.classes)
     return Rotated(values, order, blocks, everything.scale, everything.unrotate, everything.pool)
 
 
@@ -114,10 +124,11 @@ def spread(rotated: Rotated) -> float:
     return squares / len(u) - float(mean @ mean)
 
 
-def _blocks(folds: Integers, classes: int) -> tuple[Block, ...]:
-    """Blocks of rows whose `folds`, int [n], do not fall."""
+def cut(folds: Integers, classes: int, levels: Integers | None = None) -> tuple[Block, ...]:
+    """Blocks of rows whose `folds`, int [n], do not fall; each within one of the `levels`, int [n], where given."""
     size = max(64, min(BLOCK_ROWS, BLOCK_NUMBERS // (classes * max(1, folds.max() + 1))))
-    starts = np.flatnonzero(np.append(True, np.diff(folds) > 0)).tolist()
+    changes = np.diff(folds) > 0 if levels is None else (np.diff(folds) > 0) | (np.diff(levels) != 0)
+    starts = np.flatnonzero(np.append(True, changes)).tolist()
     return tuple(
         (slice(start + part.start, start + part.stop), int(folds[start]))
         for start, stop in zip(starts, [*starts[1:], len(folds)], strict=True)
@@ -131,7 +142,8 @@ Rotation = tuple[Float32, Callable[[Float64], Float64]]
 def _rotate_many(vectors: Float32, rows: Integers, scale: Scale) -> Rotation:
     """The rotation when rows outnumber columns: eigenvectors of u'u, [d, d]; rotated block by block in place."""
     n, d = len(rows), vectors.shape[1]
-    values = np.ones((n, d + 1), dtype=np.float32)
+    values = (scratch.empty if is_large(vectors, rows) else np.empty)((n, d + 1), np.float32)
+    values[:, d] = 1
     gram = np.zeros((d, d))
     for part in slices(n):
         block = values[part, :d]

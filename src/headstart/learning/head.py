@@ -14,6 +14,8 @@ nor its optimum, but the Hessian is now nearly diagonal, for every fold and stre
 and near the end its leading blocks, precondition L-BFGS (Nocedal and Wright, 2006, algorithm 7.4), which solves all
 folds in the same matrix products. (3) Each fold walks from strong to weak strength and starts where its own last two
 solutions point to, which have never seen a label of the fold. `bench/head.py` measures it against scikit-learn.
+(4) More rows than fit into memory lie in a file and are solved with the help of samples of them, drawn alike each time:
+see `streaming`. `bench/streamed_head.py` measures it against the head of rows in memory.
 """
 
 import math
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from headstart import scratch
 from headstart.errors import DataError
 from headstart.learning.eigenbasis import (
     Float32,
@@ -34,8 +37,9 @@ from headstart.learning.eigenbasis import (
     rotate,
     slices,
 )
-from headstart.learning.minimise import FINAL, FOLD, LOOSE, Solved, minimise
+from headstart.learning.minimise import FINAL, FOLD, LOOSE, SHOWN, Solved
 from headstart.learning.objective import Problems, pose, shares_of, softmax_in_place
+from headstart.learning.streaming import draw, pays, rotate_streamed, sample_of, solve
 from headstart.progress import SILENT, Advance, Progress
 
 __all__ = ["Candidate", "FittedHead", "Head", "Scaling", "TrainingSet", "fit_head", "strength_at"]
@@ -43,6 +47,7 @@ __all__ = ["Candidate", "FittedHead", "Head", "Scaling", "TrainingSet", "fit_hea
 STRONGEST_INDEX, FIRST_INDEX, WEAKEST_INDEX = -4, 0, 12
 FEWEST_STRENGTHS = 8
 WORTHWHILE, WORTHWHILE_NATS = 0.02, 0.001  # a weaker strength is taken only where it lowers the loss by both
+STEPS_BACK = 2  # from a sample's choice to a strength whose every step before was worthwhile, with more rows too
 ACCEPTED_GAP = 1e-6
 NO_FOLD = -2
 
@@ -86,8 +91,8 @@ class FittedHead:
     float32 [m, k]: their scores from the head of the fold that never saw them, at the chosen strength and scaling.
     `without_first_fold` is the head that never saw the first fold. `candidates`: all that were tried with every fold,
     in order. `objective`: F at the optimum; `gap`: a proven bound on what it is above the true minimum, relative to it.
-    `converged` is False if the bound could not be brought below 1e-6, `at_edge` is True if the best strength is the
-    last one of the grid.
+    `converged` is False if the bound could not be brought below 1e-6 (by few passes, where rows lie in a file),
+    `at_edge` is True if the best strength is the last one of the grid.
     """
 
     head: Head
@@ -113,16 +118,52 @@ def fit_head(training: TrainingSet, *, balanced: bool = False, progress: Progres
     Standardised features are tried with one fold, at the same strengths and one more; only if they win by two
     standard errors of the paired differences do they go through the same selection with every fold.
 
+    Of rows that do not fit into memory (`eigenbasis.STREAMED_BYTES`) a sample is tried like this. With all of them,
+    strengths are tried in the same way from two steps above its choice, and standardised features if its first fold
+    is better with them by however little.
+
     Scaling and rotation are computed from the features of all training rows, held-out ones included: they know no
     labels. `balanced` gives every class the same total share. Raises DataError for numbers that are not finite, for
     fewer than two classes, for a class without training rows, and where no row is held out.
     """
     _check(training)
     # One BLAS thread: ours divide the rows, and BLAS's own wait for each other in a spin when cores are busy.
-    with threadpool_limits(1, "blas"), progress.stage("head", WEAKEST_INDEX - FIRST_INDEX + 2) as advance:
-        fitted = _select(training, "centred", balanced, advance)
-        if _wins(training, "standardised", balanced, fitted):
-            fitted = _select(training, "standardised", balanced, advance)
+    streamed = pays(training)
+    steps = (WEAKEST_INDEX - FIRST_INDEX + 2) * (1 + streamed)
+    with threadpool_limits(1, "blas"), progress.stage("head", steps) as advance:
+        if streamed:
+            return _stream(training, balanced, advance)
+        return _choose(training, balanced, advance)
+
+
+def _choose(training: TrainingSet, balanced: bool, advance: Advance) -> FittedHead:
+    """The head with the better scaling."""
+    fitted = _select(training, "centred", balanced, advance)
+    if _wins(*_lead(training, rotate(training, "standardised"), balanced, fitted, FIRST_INDEX)):
+        fitted = _select(training, "standardised", balanced, advance)
+    return fitted
+
+
+def _stream(training: TrainingSet, balanced: bool, advance: Advance) -> FittedHead:
+    """The head with the better scaling, of rows that do not fit into memory.
+
+    More rows want less regularisation. So strengths that a sample's choice has left well behind are not tried, and
+    standardised features are not tried either where they are no better in the sample.
+    """
+    levels = draw(training)
+    sample = sample_of(training, levels)
+    of_sample = _select(sample, "centred", balanced, advance)
+    lead, _ = _lead(sample, rotate(sample, "standardised"), balanced, of_sample, FIRST_INDEX)
+    first = max(FIRST_INDEX, _index_of(of_sample.strength) - STEPS_BACK)
+    at_least = max(STEPS_BACK, FIRST_INDEX + FEWEST_STRENGTHS - first)
+    indices = range(first, WEAKEST_INDEX + 1)
+    fitted = _fit(
+        training, rotate_streamed(training, "centred", levels), "centred", balanced, indices, at_least, advance
+    )
+    if lead > 0:
+        rotated = rotate_streamed(training, "standardised", levels)
+        if _wins(*_lead(training, rotated, balanced, fitted, first)):
+            fitted = _fit(training, rotated, "standardised", balanced, indices, at_least, advance)
     return fitted
 
 
@@ -151,7 +192,7 @@ def _held_out_scores(problems: Problems, solution: Real, held_out: Integers) -> 
     """Scores float32 [m, k] of the training rows `held_out`, each from the problem that skips its fold."""
     index = np.zeros(len(problems.labels), dtype=np.intp)
     index[held_out] = np.arange(len(held_out))
-    scores = np.empty((len(held_out), problems.classes), dtype=np.float32)
+    scores = scratch.empty((len(held_out), problems.classes), np.float32)
     for part, fold in problems.rotated.blocks:
         for problem in np.flatnonzero(problems.skipped == fold):
             places = index[problems.rotated.order[part]]
@@ -218,8 +259,8 @@ def _walk(judge: _Judge, indices: range, at_least: int, advance: Advance) -> _Wa
     earlier = latest = start = judge.problems.start()
     walk = _Walk({}, indices[0], start)
     for index in indices:
-        ahead = latest + (latest - earlier) if index > indices[1] else latest
-        earlier, latest = latest, minimise(judge.problems, ahead, strength_at(index), LOOSE).solution
+        ahead = latest + (latest - earlier) if len(walk.losses) > 1 else latest
+        earlier, latest = latest, solve(judge.problems, ahead, strength_at(index), LOOSE).solution
         walk.losses[index] = judge.mean_loss(latest)
         advance()
         if index == indices[0] or _worthwhile(walk.losses[index], walk.losses[walk.best]):
@@ -233,7 +274,8 @@ def _strengthen(judge: _Judge, walk: _Walk, advance: Advance) -> None:
     """Where the strongest strength so far is the best one, try still stronger ones."""
     while walk.best == min(walk.losses) and walk.best > STRONGEST_INDEX:
         index = walk.best - 1
-        solution = minimise(judge.problems, judge.problems.start(), strength_at(index), LOOSE).solution
+        start = walk.solution if judge.problems.rotated.samples else judge.problems.start()
+        solution = solve(judge.problems, start, strength_at(index), LOOSE).solution
         walk.losses[index] = judge.mean_loss(solution)
         advance()
         if not _worthwhile(walk.losses[walk.best], walk.losses[index]):
@@ -242,13 +284,26 @@ def _strengthen(judge: _Judge, walk: _Walk, advance: Advance) -> None:
 
 def _select(training: TrainingSet, scaling: Scaling, balanced: bool, advance: Advance) -> FittedHead:
     """Choose the strength with every fold, make the folds' heads accurate there, and fit the head to all rows."""
-    rotated = rotate(training, scaling)
+    indices = range(FIRST_INDEX, WEAKEST_INDEX + 1)
+    return _fit(training, rotate(training, scaling), scaling, balanced, indices, FEWEST_STRENGTHS, advance)
+
+
+def _fit(
+    training: TrainingSet,
+    rotated: Rotated,
+    scaling: Scaling,
+    balanced: bool,
+    indices: range,
+    at_least: int,
+    advance: Advance,
+) -> FittedHead:
+    """`_select` on rows that are rotated, trying `indices` of the grid, `at_least` so many of them."""
     folds = [int(fold) for fold in np.unique(training.folds) if fold >= 0]
     judge = _cross_validation(training, rotated, folds, balanced)
-    walk = _walk(judge, range(FIRST_INDEX, WEAKEST_INDEX + 1), FEWEST_STRENGTHS, advance)
+    walk = _walk(judge, indices, at_least, advance)
     _strengthen(judge, walk, advance)
     strength = strength_at(walk.best)
-    solution = minimise(judge.problems, walk.solution, strength, FOLD).solution
+    solution = solve(judge.problems, walk.solution, strength, FOLD).solution
     walk.losses[walk.best] = judge.mean_loss(solution)
     final = _finish(pose(training, rotated, [NO_FOLD], balanced), solution, strength)
     advance()
@@ -268,10 +323,16 @@ def _select(training: TrainingSet, scaling: Scaling, balanced: bool, advance: Ad
 
 
 def _finish(everything: Problems, of_folds: Real, strength: float) -> Solved:
-    """The head of all rows, from the mean of the folds' heads: in float32 as far as that goes, then in float64."""
+    """The head of all rows, from the mean of the folds' heads: in float32 as far as that goes, then in float64.
+
+    Where passes over the rows are dear, the gap is estimated, and proven as far as few passes go.
+    """
     start = of_folds.mean(axis=0, keepdims=True)
-    near = minimise(everything, start, strength, FINAL).solution
-    return minimise(everything, near.astype(np.float64), strength, FINAL)
+    streamed = bool(everything.rotated.samples)
+    if streamed:
+        start = solve(everything, start, strength, SHOWN).solution
+    near = solve(everything, start, strength, FINAL, sparing=streamed).solution
+    return solve(everything, near.astype(np.float64), strength, FINAL, sparing=streamed)
 
 
 def _unscale(rotated: Rotated, solution: Real) -> Head:
@@ -282,15 +343,24 @@ def _unscale(rotated: Rotated, solution: Real) -> Head:
     return Head(np.ascontiguousarray(weight), bias)
 
 
-def _wins(training: TrainingSet, scaling: Scaling, balanced: bool, fitted: FittedHead) -> bool:
-    """Whether `scaling` beats the fitted head on the first fold by two standard errors of the paired losses."""
-    tried = range(FIRST_INDEX, max(FIRST_INDEX + FEWEST_STRENGTHS, _index_of(fitted.strength) + 2))
+def _lead(
+    training: TrainingSet, rotated: Rotated, balanced: bool, fitted: FittedHead, start: int
+) -> tuple[float, float]:
+    """By how much another scaling, by which the rows are `rotated`, beats the fitted head on the first fold.
+
+    The lead in mean log loss, and its standard error; strengths are tried from the index `start` on.
+    """
+    tried = range(start, max(FIRST_INDEX + FEWEST_STRENGTHS, _index_of(fitted.strength) + 2))
     first = int(training.folds[fitted.held_out].min())
-    judge = _cross_validation(training, rotate(training, scaling), [first], balanced)
+    judge = _cross_validation(training, rotated, [first], balanced)
     with SILENT.stage("", len(tried)) as advance:
         walk = _walk(judge, tried, len(tried), advance)
     same = np.isin(fitted.held_out, judge.held_out)
     others = _losses(fitted.out_of_fold_logits[same], judge.labels)
     margin = (others - judge.losses(walk.solution)) * judge.shares
-    error = np.sqrt(len(margin)) * margin.std()
-    return bool(margin.sum() > 2 * error)
+    return float(margin.sum()), float(np.sqrt(len(margin)) * margin.std())
+
+
+def _wins(lead: float, error: float) -> bool:
+    """Whether the lead is more than two standard errors of the paired differences."""
+    return lead > 2 * error

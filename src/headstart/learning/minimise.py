@@ -99,7 +99,7 @@ class Solved:
 
 
 @dataclass(frozen=True)
-class _Goal:
+class Goal:
     """When to stop: the relative gap to reach, how it is known, and how many coordinates earn a full block.
 
     The gap is estimated as g' P g / 2 under the preconditioner P, or if `proven` bounded by strong convexity:
@@ -118,19 +118,21 @@ class _Goal:
         return _dot(value.gradient, natural) / 2 / value.objective
 
 
-LOOSE, FOLD, FINAL = _Goal(1e-3), _Goal(3e-5, leading=64), _Goal(1e-7, leading=64, proven=True)
-NEAR, SHOWN = _Goal(1e-3, leading=64), _Goal(1e-6, leading=64)  # of fits that begin near: see `refit`
+LOOSE, FOLD, FINAL = Goal(1e-3), Goal(3e-5, leading=64), Goal(1e-7, leading=64, proven=True)
+NEAR, SHOWN = Goal(1e-3, leading=64), Goal(1e-6, leading=64)  # of fits that begin near: see `refit`
 
 
-def minimise(problems: Problems, start: Real, strength: float, goal: _Goal) -> Solved:
-    """Bring each problem to the goal by preconditioned L-BFGS.
+def minimise(
+    problems: Problems, start: Real, strength: float, goal: Goal, preconditioner: Preconditioner | None = None
+) -> Solved:
+    """Bring each problem to the goal by preconditioned L-BFGS; the preconditioner is that of `start` unless given.
 
     A problem that has arrived, or that rounding keeps from moving or improving, stays where it is while the others
     go on.
     """
     solution, pairs = start, list[_Pair]()
     value = evaluate(problems, solution, strength)
-    preconditioner = precondition(problems, solution, strength, goal.leading)
+    preconditioner = preconditioner or precondition(problems, solution, strength, goal.leading)
     most_pairs = max(3, min(HISTORY_PAIRS, HISTORY_NUMBERS // (2 * solution.size)))
     stalled, patience = np.zeros(len(solution), dtype=bool), np.full(len(solution), PATIENCE)
     smallest = np.full(len(solution), np.inf)

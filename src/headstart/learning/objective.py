@@ -6,7 +6,7 @@ over rows z_i in their eigenbasis, with shares s_i that sum to one; the bias is 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -27,7 +27,8 @@ class Problems:
     """Several fits to the same rows, solved at once: problem p trains on all rows but those of one fold.
 
     `skipped` int [p]: that fold, or -2 for none; `shares` float64 [p, n]: the s_i of each problem, zero for a row
-    that it skips; `labels` int [n]; both in the order of `rotated`.
+    that it skips; `labels` int [n]; both in the order of `rotated`. `tilt` [p, k, r + 1] and `level` float64 [p]: each
+    problem is to minimise F(w) + tilt . w + level, where they are given.
     """
 
     rotated: Rotated
@@ -35,12 +36,16 @@ class Problems:
     classes: int
     shares: Float64
     skipped: Integers
+    tilt: Real | None = None
+    level: Float64 | None = None
 
     def only(self, chosen: NDArray[np.bool_]) -> "Problems":
         """Those of the problems where `chosen`, bool [p], is True."""
         if chosen.all():
             return self
-        return Problems(self.rotated, self.labels, self.classes, self.shares[chosen], self.skipped[chosen])
+        tilt = None if self.tilt is None else self.tilt[chosen]
+        level = None if self.level is None else self.level[chosen]
+        return replace(self, shares=self.shares[chosen], skipped=self.skipped[chosen], tilt=tilt, level=level)
 
     def start(self) -> Float32:
         """No weights, and the smoothed logarithm of class frequencies as bias: float32 [p, k, r + 1]."""
@@ -85,6 +90,9 @@ def evaluate(problems: Problems, solution: Real, strength: float) -> Value:
     penalty = _penalty(solution, strength)
     gradient = penalty * solution
     loss = (penalty * solution.astype(np.float64) ** 2).sum(axis=(1, 2)) / 2
+    if problems.tilt is not None and problems.level is not None:
+        gradient += problems.tilt
+        loss += problems.level + (problems.tilt * solution.astype(np.float64)).sum(axis=(1, 2))
 
     def of_block(block: Block) -> tuple[Integers, Float64, Real]:
         here, values, residual = _scores(problems, solution, block)
