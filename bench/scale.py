@@ -3,10 +3,10 @@
     python bench/scale.py [--sizes 10000,100000,1000000] [--engine stub|real] [--folder DIR]
 
 The pictures are small JPEGs of ten kinds, no two alike: blotches of colour, stripes of the kind's direction and
-wavelength, and noise. Everything is real but the network: in its place 1,280 features are made of a few pixels (--engine
-real runs lcnet_050 with random weights, which makes as many). Each command is a process of its own, watched by
-watched.py. Predictions are made of 100,000 pictures at most. A million pictures take about 25 GB of disk. Writes its
-section of bench/RESULTS.md.
+wavelength, and noise. Everything is real but the network: in its place 1,280 features are made of a few pixels
+(--engine real runs lcnet_050 with random weights, which makes as many). Each command is a process of its own, watched
+by watched.py. Predictions are made of 100,000 pictures at most. A million pictures take about 25 GB of disk. Writes
+its section of bench/RESULTS.md.
 """
 
 import argparse
@@ -157,8 +157,8 @@ def report(seen: dict[int, dict[str, Any]], command: str) -> str:
     for size, one in seen.items():
         files = ", ".join(f"{name} {b / 1e6:.1f}" for name, b in sorted(one["run"].items()) if b > 200_000)
         text += (
-            f"\n{size:,} pictures: accuracy {one['accuracy']:.3f}; on disk {one['pictures'] / size:,.0f} bytes a picture "
-            f"and {one['store'] / size:,.0f} in the feature store; MB in the run: {files}.\n"
+            f"\n{size:,} pictures: accuracy {one['accuracy']:.3f}; on disk {one['pictures'] / size:,.0f} bytes "
+            f"a picture and {one['store'] / size:,.0f} in the feature store; MB in the run: {files}.\n"
         )
     return text
 
