@@ -1,6 +1,6 @@
 """Time, memory and disk of train, check, evaluate and predict as the number of pictures grows, on generated pictures.
 
-    python bench/scale.py [--sizes 10000,100000,1000000] [--engine stub|real] [--folder DIR]
+    python bench/scale.py [--sizes 10000,100000,1000000] [--engine stub|real] [--commands train,check] [--folder DIR]
 
 The pictures are small JPEGs of ten kinds, no two alike: blotches of colour, stripes of the kind's direction and
 wavelength, and noise. Everything is real but the network: in its place 1,280 features are made of a few pixels
@@ -36,6 +36,7 @@ from results import machine, record, table
 KINDS, SIDE, PHASES, IN_FOLDER = 10, 64, 32, 10_000
 BACKBONE = "lcnet_050"
 PREDICTED = 100_000
+COMMANDS = ("train", "check", "evaluate", "predict")
 STAGES = ("scan", "features", "split", "head", "evaluate", "judge", "maps", "save")
 
 
@@ -97,8 +98,8 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
-def measure(folder: Path, size: int, engine: str) -> dict[str, Any]:
-    """All four commands on the first `size` pictures; what they took, and the bytes on disk."""
+def measure(folder: Path, size: int, engine: str, commands: list[str]) -> dict[str, Any]:
+    """The `commands`, train among them, on the first `size` pictures; what they took, and the bytes on disk."""
     pictures, run = folder / "pictures", folder / f"run{size}"
     shutil.rmtree(folder / "cache" / "features", ignore_errors=True)
     seen: dict[str, Any] = {"train": watch(folder, engine, "train", str(pictures), "-o", str(run))}
@@ -106,12 +107,14 @@ def measure(folder: Path, size: int, engine: str) -> dict[str, Any]:
     seen["pictures"] = size_of(pictures)
     seen["run"] = {path.name: path.stat().st_size for path in run.iterdir() if path.is_file()}
     seen["accuracy"] = json.loads((run / "metrics.json").read_text())["test"]["accuracy"]["value"]
-    seen["check"] = watch(folder, engine, "check", str(pictures), "-o", str(folder / "checked"))
-    seen["evaluate"] = watch(
-        *(folder, engine, "evaluate", str(run), str(pictures), "-o", str(folder / "evaluated")),
-        "--allow-training-pictures",
-    )
-    if size <= PREDICTED:
+    if "evaluate" in commands:
+        seen["evaluate"] = watch(
+            *(folder, engine, "evaluate", str(run), str(pictures), "-o", str(folder / "evaluated")),
+            "--allow-training-pictures",
+        )
+    if "check" in commands:
+        seen["check"] = watch(folder, engine, "check", str(pictures), "-o", str(folder / "checked"))
+    if "predict" in commands and size <= PREDICTED:
         answers = str(folder / "answers.csv")
         seen["predict"] = watch(folder, engine, "predict", str(run), str(pictures), "--format", "csv", "-o", answers)
     return seen
@@ -143,7 +146,7 @@ def report(seen: dict[int, dict[str, Any]], command: str) -> str:
     """The section of RESULTS.md."""
     text = f"`{command}`: {machine()}. Each command is a process of its own. MB: the most that it held of anonymous "
     text += "memory, and of files (those the system may drop).\n"
-    for name in ("train", "check", "evaluate", "predict"):
+    for name in COMMANDS:
         sizes = [size for size in seen if name in seen[size]]
         if not sizes:
             continue
@@ -165,7 +168,7 @@ def report(seen: dict[int, dict[str, Any]], command: str) -> str:
 
 def detail(seen: dict[str, Any], size: int) -> None:
     """Print all that was seen, the parts of stages too."""
-    for command in ("train", "check", "evaluate", "predict"):
+    for command in COMMANDS:
         for stage, one in seen.get(command, {"stages": {}})["stages"].items():
             if one["seconds"] >= 0.05:
                 print(
@@ -180,6 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", default="10000,100000,1000000")
     parser.add_argument("--engine", choices=["stub", "real"], default="stub")
+    parser.add_argument("--commands", default=",".join(COMMANDS))
     parser.add_argument("--folder", type=Path, help="where pictures and all else go, and stay")
     options = parser.parse_args()
     seen: dict[int, dict[str, Any]] = {}
@@ -199,7 +203,8 @@ def main() -> None:
                 generate(folder / "pictures", made, size)
                 print(f"{size - made:,} pictures generated in {time.perf_counter() - started:.0f} s", flush=True)
             made = size
-            seen[size] = measure(folder, size, options.engine)
+            seen[size] = measure(folder, size, options.engine, options.commands.split(","))
+            (folder / f"seen{size}.json").write_text(json.dumps(seen[size]))
             detail(seen[size], size)
     command = f"python bench/scale.py --sizes {options.sizes} --engine {options.engine}"
     record("Scale" if options.engine == "stub" else "Scale: a real network", report(seen, command))

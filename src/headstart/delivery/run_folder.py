@@ -57,6 +57,7 @@ PACKAGES = ("headstart", "numpy", "openvino", "onnx", "pillow", "simplejpeg", "t
 DATA_SUFFIXES = (".gz", ".bz2", ".xz", ".tgz", ".tar", ".zip", ".csv", ".tsv", ".parquet", ".jsonl")
 
 DEFAULT_TEST_FRACTION = 0.2
+PLACES_AT_ONCE = 10_000  # of the map
 
 Rows = Iterable[Sequence[object]]
 
@@ -423,8 +424,10 @@ def _split_rows(dataset: Dataset, split: Split) -> Rows:
 def _map_rows(examples: Examples) -> Rows:
     yield "path", "part", "label", "x", "y"
     plane = principal_plane(examples.features.vectors)[examples.rows]
-    samples = zip(examples.dataset.samples, examples.split.parts.tolist(), plane.tolist(), strict=True)
-    for sample, part, (x, y) in samples:
+    places = (
+        place for start in range(0, len(plane), PLACES_AT_ONCE) for place in plane[start:][:PLACES_AT_ONCE].tolist()
+    )
+    for sample, part, (x, y) in zip(examples.dataset.samples, examples.split.parts.tolist(), places, strict=True):
         yield sample.path, "test" if part == TEST else "train", sample.label, f"{x:.5g}", f"{y:.5g}"
 
 
