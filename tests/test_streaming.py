@@ -11,11 +11,15 @@ from headstart.delivery import artefact, run_folder
 from headstart.delivery.evidence import of_data
 from headstart.delivery.run_folder import TrainOptions
 from headstart.judging import baselines, growth, intervals, metrics
+from headstart.judging.assessment import Audit
 from headstart.judging.evaluation import evaluate
+from headstart.judging.report import findings
+from headstart.judging.report.record import read_record
 from headstart.judging.report.rows import Rows, read_rows
+from headstart.judging.suspects import Suspect
 from headstart.learning.calibration import calibrated, softmax
 from headstart.learning.head import fit_head
-from headstart.pictures.dataset import Dataset, Sample
+from headstart.pictures.dataset import Dataset, Problem, Sample
 from headstart.pictures.split import split
 from tests import tiny
 from tests.test_baselines import examples
@@ -144,6 +148,26 @@ class TestRows:
         assert list(Rows()) == []
         (tmp_path / "empty.csv").write_text("")
         assert list(read_rows(tmp_path / "empty.csv", "a")) == []
+
+
+def test_files_name_the_first_of_a_kind_and_count_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "MOST_OF_A_KIND", 30)
+    problems = tuple(
+        Problem(f"{n:04}.jpg", "ignored" if n < 1234 else "unreadable", "x", "left out") for n in range(1244)
+    )
+    suspects = [Suspect(f"{n:04}.jpg", "label", 1 - n / 99, "odd", "look", "a", "b") for n in range(99)]
+    dataset = Dataset(tmp_path, (), problems)
+    run_folder.write_checked(tmp_path / "found", dataset, Audit(tuple(suspects), ()), None, of_data(dataset, tmp_path))
+    with (tmp_path / "found" / "problems.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [*(f"{n:04}.jpg" for n in [*range(30), *range(1234, 1244)]), ""]
+    assert (rows[-1]["kind"], rows[-1]["detail"]) == ("ignored", "and 1,204 more of this kind")
+    record = read_record(tmp_path / "found")
+    assert record.numbers == {"ignored": 1234, "unreadable": 10, "label": 99}
+    found = findings.find(record, (), tmp_path.joinpath)
+    assert found.table_of == 1244
+    assert found.labels.n == 99
+    assert {kind.key: kind.n for kind in found.kinds} == record.numbers
 
 
 class TestManyPictures:

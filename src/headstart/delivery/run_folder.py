@@ -5,7 +5,8 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,7 @@ from headstart.judging.assessment import Assessment, Audit
 from headstart.judging.evaluation import Evaluation
 from headstart.judging.plane import principal_plane
 from headstart.judging.promises import Promises
+from headstart.judging.report.record import more_of_a_kind
 from headstart.judging.report.writing import Extras, write_report
 from headstart.judging.suspects import Suspect
 from headstart.judging.trial import Trial
@@ -58,6 +60,7 @@ DATA_SUFFIXES = (".gz", ".bz2", ".xz", ".tgz", ".tar", ".zip", ".csv", ".tsv", "
 
 DEFAULT_TEST_FRACTION = 0.2
 PLACES_AT_ONCE = 10_000  # of the map
+MOST_OF_A_KIND = 20_000  # rows of problems.csv and suspects.csv, so that a spreadsheet still opens them
 
 Rows = Iterable[Sequence[object]]
 
@@ -391,17 +394,32 @@ def prediction_rows(trial: Trial) -> Rows:
 
 
 def problem_rows(problems: Iterable[Problem]) -> Rows:
-    """problems.csv: every problem, by path."""
+    """problems.csv: every problem, by path; of a kind the first `MOST_OF_A_KIND`, and how many more there are."""
     yield "path", "kind", "detail", "action"
+    seen: Counter[str] = Counter()
     for problem in sorted(problems, key=lambda problem: (problem.path, problem.kind, problem.detail)):
-        yield problem.path, problem.kind, problem.detail, problem.action
+        seen[problem.kind] += 1
+        if seen[problem.kind] <= MOST_OF_A_KIND:
+            yield problem.path, problem.kind, problem.detail, problem.action
+    for kind, more in _left_out(seen):
+        yield "", kind, more_of_a_kind(more), ""
 
 
 def suspect_rows(suspects: Iterable[Suspect]) -> Rows:
-    """suspects.csv: by kind, the most suspect first."""
+    """suspects.csv: by kind, the most suspect first; of a kind `MOST_OF_A_KIND`, and how many more there are."""
     yield "path", "kind", "score", "reason", "action", "label", "suggested"
+    seen: Counter[str] = Counter()
     for one in suspects:
-        yield one.path, one.kind, f"{one.score:.4f}", one.reason, one.action, one.label, one.suggested
+        seen[one.kind] += 1
+        if seen[one.kind] <= MOST_OF_A_KIND:
+            yield one.path, one.kind, f"{one.score:.4f}", one.reason, one.action, one.label, one.suggested
+    for kind, more in _left_out(seen):
+        yield "", kind, "0.0000", more_of_a_kind(more), "mend the first ones, and look again", "", ""
+
+
+def _left_out(seen: Counter[str]) -> Iterator[tuple[str, int]]:
+    """The kinds of which more were seen than are written, and how many more."""
+    yield from ((kind, count - MOST_OF_A_KIND) for kind, count in seen.items() if count > MOST_OF_A_KIND)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

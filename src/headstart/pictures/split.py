@@ -123,7 +123,7 @@ def draw_test(candidates: list[Group], fraction: float) -> set[int]:
         if group.number in taken or any(left[label] <= TRAINING_GROUPS for label in group.counts):
             return
         taken.add(group.number)
-        have.update(group.counts)
+        _add(have, group)
         left.subtract(dict.fromkeys(group.counts, 1))
 
     def gain(group: Group) -> float:
@@ -160,7 +160,7 @@ def deal(training: list[Group], folds: int) -> dict[int, int]:
 
     def give(group: Group, fold: int) -> None:
         part_of[group.number] = fold
-        have[fold].update(group.counts)
+        _add(have[fold], group)
         sizes[fold] += sum(group.counts.values())
 
     def fullness(group: Group, fold: int) -> tuple[float, int]:
@@ -204,7 +204,7 @@ def _gather(
     alike: dict[tuple[tuple[str, int], ...], Counter[str]] = {}  # most groups are one picture: few different counts
     groups = []
     for number, members in groupby(zip(numbers[ordered].tolist(), labels, strict=True), key=itemgetter(0)):
-        counts = Counter(label for _, label in members)
+        counts = Counter([label for _, label in members])
         part = _joint_part(parts[number]) if number in parts else None
         groups.append(Group(number, alike.setdefault(tuple(counts.items()), counts), part))
     return groups
@@ -222,9 +222,14 @@ def _shuffled(members: list[Group], seed: int, purpose: str) -> list[Group]:
     return [members[position] for position in generator.permutation(len(members))]
 
 
+def _add(counts: Counter[str], group: Group) -> None:
+    for label, n in group.counts.items():  # a third of the time of `update`
+        counts[label] += n
+
+
 def _count(members: Iterable[Group]) -> Counter[str]:
     """The number of samples of each class."""
     counts: Counter[str] = Counter()
     for group in members:
-        counts.update(group.counts)
+        _add(counts, group)
     return counts

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from headstart.judging.report import losses, words
-from headstart.judging.report.record import Json, Record, Row
+from headstart.judging.report.record import Json, Record, Row, Rows
 
 PAIRS, LABELS, OF_A_KIND, TABLE_ROWS = 12, 24, 12, 500
 
@@ -171,7 +171,7 @@ def find(record: Record, twins: Sequence[tuple[str, str]], locate: Callable[[str
     if not (record.problems or record.suspects or twins or record.split or record.metrics):
         return None
     single = {row["kind"] for row in record.suspects if row["path"]}
-    counts = Counter(row["kind"] for rows in (record.problems, record.suspects) for row in rows)
+    counts = record.numbers.copy()
     counts["near_duplicate"] = len(twins) or counts["near_duplicate"]
     weak = {"shortcut"} if counts["shortcut"] and not strong_shortcuts(record) else set()
     kinds = tuple(_kind(key, n, key in _GRAVE - weak) for key, n in _ordered(+counts))
@@ -180,18 +180,22 @@ def find(record: Record, twins: Sequence[tuple[str, str]], locate: Callable[[str
     for kind in [kind for kind in kinds if kind.key not in _SEPARATE and kind.key in single]:
         rows = record.suspects_of(kind.key).where(_has_path)
         shown = tuple({**row, "reason": words.tight(row["reason"])} for row in rows[:OF_A_KIND])
-        groups.append(Group(kind, shown, len(rows)))
+        groups.append(Group(kind, shown, len(rows) + record.unnamed[kind.key]))
     return Findings(
         lead=_lead(kinds),
         kinds=kinds,
         losses=losses.find(record),
         notes=tuple(_notes(record)),
         pairs=tuple(_pairs(record, twins, locate)),
-        labels=Doubts(tuple(_doubt(row) for row in labels[:LABELS]), len(labels)) if labels else None,
+        labels=_doubts(record, labels) if labels else None,
         groups=tuple(groups),
         table=tuple(record.problems[:TABLE_ROWS]),
-        table_of=len(record.problems),
+        table_of=sum(record.numbers[kind] for kind in {row["kind"] for row in record.problems}),
     )
+
+
+def _doubts(record: Record, labels: Rows) -> Doubts:
+    return Doubts(tuple(_doubt(row) for row in labels[:LABELS]), len(labels) + record.unnamed["label"])
 
 
 def _has_path(row: Row) -> bool:

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +17,9 @@ from headstart.judging.report.rows import Row, Rows, read_rows
 
 Json = Mapping[str, Any]
 
-__all__ = ["Json", "Record", "Row", "Rows", "interval", "is_right", "read_record"]
+__all__ = ["Json", "Record", "Row", "Rows", "interval", "is_right", "more_of_a_kind", "read_record"]
+
+_MORE = re.compile(r"and ([\d,]+) more of this kind")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,17 @@ class Record:
         """The rows of problems.csv of one kind."""
         return self.problems.where(lambda row: row["kind"] == kind)
 
+    @cached_property
+    def unnamed(self) -> Counter[str]:
+        """How many more problems and suspects of a kind there are than the files name."""
+        return _unnamed(self.problems, "detail") + _unnamed(self.suspects, "reason")
+
+    @cached_property
+    def numbers(self) -> Counter[str]:
+        """How many problems and suspects there are of each kind, named or not."""
+        named = Counter(row["kind"] for rows in (self.problems, self.suspects) for row in rows)
+        return named + self.unnamed - Counter(self.unnamed.keys())  # less the rows that only count
+
     def suspects_of(self, kind: str) -> Rows:
         """The rows of suspects.csv of one kind, the most suspect first."""
         return self.suspects.where(lambda row: row["kind"] == kind, by=lambda row: -float(row["score"] or 0))
@@ -78,6 +93,19 @@ def read_record(folder: Path) -> Record:
         points=_read_csv(folder / "map.csv", "path part label x y"),
         history=_read_csv(folder / "history.csv", "epoch"),
     )
+
+
+def _unnamed(rows: Rows, column: str) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for row in rows:
+        if not row["path"] and (more := _MORE.fullmatch(row[column])):
+            counts[row["kind"]] = int(more[1].replace(",", ""))
+    return counts
+
+
+def more_of_a_kind(count: int) -> str:
+    """What the last row of a kind says in problems.csv or suspects.csv where not all of them are written."""
+    return f"and {count:,} more of this kind"
 
 
 def is_right(row: Row) -> bool:
