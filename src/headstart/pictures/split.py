@@ -164,7 +164,10 @@ def deal(training: list[Group], folds: int) -> dict[int, int]:
         sizes[fold] += sum(group.counts.values())
 
     def fullness(group: Group, fold: int) -> tuple[float, int]:
-        return sum(have[fold][label] / totals[label] for label in group.counts), sizes[fold]
+        full = 0.0
+        for label in group.counts:
+            full += have[fold][label] / totals[label]
+        return full, sizes[fold]
 
     for group in training:
         if group.number in part_of:
