@@ -1,6 +1,6 @@
 """A headstart command in this process, watched: the seconds of its stages, and the memory while each runs.
 
-    python bench/watched.py RESULT.json [--backbone NAME --weights FILE] [--stub] -- train DATA -o RUN ...
+    python bench/watched.py RESULT.json [--backbone NAME --weights FILE] [--stub] [--no-twins] -- train DATA -o RUN ...
 
 Anonymous memory (RssAnon) is what must be there; pages of files (RssFile, RssShmem), mapped arrays among them, can be
 dropped by the system at any time. Both are read twenty times a second, and whenever a stage begins or ends.
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from headstart import workflow
 from headstart.features import backbones
 from headstart.features.engines import EnginePlan
+from headstart.pictures.near import NearPairs
 
 SECONDS_BETWEEN = 0.05
 PARTS = {
@@ -150,6 +151,7 @@ def main() -> None:
     parser.add_argument("--backbone", help="whatever the command asks for")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--stub", action="store_true", help="features of a few pixels in place of the network's")
+    parser.add_argument("--no-twins", action="store_true", help="near duplicates are not looked for")
     own, command = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
     options = parser.parse_args(own)
     if options.backbone:
@@ -157,6 +159,9 @@ def main() -> None:
         workflow.load_backbone = lambda *_, **__: backbone
     if options.stub:
         EnginePlan.load = lambda _, backbone: StubEngine(backbone.dimension)  # type: ignore[method-assign]
+    if options.no_twins:
+        nothing = NearPairs(np.empty((0, 2), np.int64), np.empty(0), np.empty(0, np.bool_))
+        workflow.near_duplicates = lambda *_: nothing
     watch = Watch()
     watch_functions(watch)
     from headstart.cli import main as command_line  # after what it calls was replaced

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from headstart.features.openvino_engine import Precision
 from headstart.features.preprocess import Fit
 from headstart.judging.assessment import Assessment, Audit
 from headstart.judging.evaluation import Evaluation
-from headstart.judging.plane import principal_plane
+from headstart.judging.plane import BLOCK, principal_plane
 from headstart.judging.promises import Promises
 from headstart.judging.report.record import more_of_a_kind
 from headstart.judging.report.writing import Extras, write_report
@@ -59,7 +60,6 @@ PACKAGES = ("headstart", "numpy", "openvino", "onnx", "pillow", "simplejpeg", "t
 DATA_SUFFIXES = (".gz", ".bz2", ".xz", ".tgz", ".tar", ".zip", ".csv", ".tsv", ".parquet", ".jsonl")
 
 DEFAULT_TEST_FRACTION = 0.2
-PLACES_AT_ONCE = 10_000  # of the map
 MOST_OF_A_KIND = 20_000  # rows of problems.csv and suspects.csv, so that a spreadsheet still opens them
 
 Rows = Iterable[Sequence[object]]
@@ -401,8 +401,7 @@ def problem_rows(problems: Iterable[Problem]) -> Rows:
         seen[problem.kind] += 1
         if seen[problem.kind] <= MOST_OF_A_KIND:
             yield problem.path, problem.kind, problem.detail, problem.action
-    for kind, more in _left_out(seen):
-        yield "", kind, more_of_a_kind(more), ""
+    yield from (("", kind, more_of_a_kind(more), "") for kind, more in _left_out(seen))
 
 
 def suspect_rows(suspects: Iterable[Suspect]) -> Rows:
@@ -442,9 +441,7 @@ def _split_rows(dataset: Dataset, split: Split) -> Rows:
 def _map_rows(examples: Examples) -> Rows:
     yield "path", "part", "label", "x", "y"
     plane = principal_plane(examples.features.vectors)[examples.rows]
-    places = (
-        place for start in range(0, len(plane), PLACES_AT_ONCE) for place in plane[start:][:PLACES_AT_ONCE].tolist()
-    )
+    places = chain.from_iterable(plane[at : at + BLOCK].tolist() for at in range(0, len(plane), BLOCK))
     for sample, part, (x, y) in zip(examples.dataset.samples, examples.split.parts.tolist(), places, strict=True):
         yield sample.path, "test" if part == TEST else "train", sample.label, f"{x:.5g}", f"{y:.5g}"
 
