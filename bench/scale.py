@@ -71,13 +71,17 @@ def draw(folder: Path, number: int) -> None:
 
 
 def generate(folder: Path, start: int, stop: int) -> None:
-    """The pictures with the numbers from `start` to `stop`."""
+    """The pictures with the numbers from `start` to `stop`; a manifest beside the folder lists all there are."""
     for kind in range(KINDS):
         for part in range(start // IN_FOLDER, (stop - 1) // IN_FOLDER + 1):
             (folder / f"kind{kind}" / f"{part:04}").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor() as pool:
         for _ in pool.map(partial(draw, folder), range(start, stop), chunksize=1000):
             pass
+    with folder.with_suffix(".csv").open("w") as manifest:
+        manifest.write("path,label\n")
+        for n in range(stop):
+            manifest.write(f"{folder.name}/kind{n % KINDS}/{n // IN_FOLDER:04}/{n:07}.jpg,kind{n % KINDS}\n")
 
 
 def watch(folder: Path, engine: str, *command: str) -> dict[str, Any]:
@@ -100,20 +104,20 @@ def size_of(folder: Path) -> int:
 
 def measure(folder: Path, size: int, engine: str, commands: list[str]) -> dict[str, Any]:
     """The `commands`, train among them, on the first `size` pictures; what they took, and the bytes on disk."""
-    pictures, run = folder / "pictures", folder / f"run{size}"
+    pictures, listed, run = folder / "pictures", str(folder / "pictures.csv"), folder / f"run{size}"
     shutil.rmtree(folder / "cache" / "features", ignore_errors=True)
-    seen: dict[str, Any] = {"train": watch(folder, engine, "train", str(pictures), "-o", str(run))}
+    seen: dict[str, Any] = {"train": watch(folder, engine, "train", listed, "-o", str(run))}
     seen["store"] = size_of(folder / "cache" / "features")
     seen["pictures"] = size_of(pictures)
     seen["run"] = {path.name: path.stat().st_size for path in run.iterdir() if path.is_file()}
     seen["accuracy"] = json.loads((run / "metrics.json").read_text())["test"]["accuracy"]["value"]
     if "evaluate" in commands:
         seen["evaluate"] = watch(
-            *(folder, engine, "evaluate", str(run), str(pictures), "-o", str(folder / "evaluated")),
+            *(folder, engine, "evaluate", str(run), listed, "-o", str(folder / "evaluated")),
             "--allow-training-pictures",
         )
     if "check" in commands:
-        seen["check"] = watch(folder, engine, "check", str(pictures), "-o", str(folder / "checked"))
+        seen["check"] = watch(folder, engine, "check", listed, "-o", str(folder / "checked"))
     if "predict" in commands and size <= PREDICTED:
         answers = str(folder / "answers.csv")
         seen["predict"] = watch(folder, engine, "predict", str(run), str(pictures), "--format", "csv", "-o", answers)
