@@ -21,6 +21,7 @@ from headstart.features.backbones import DEFAULT, UNTRAINED, Backbone, load_back
 from headstart.features.engines import EnginePlan, plan_engine
 from headstart.features.extract import Features, embed_here, embed_picture, extract
 from headstart.features.names import is_joined
+from headstart.features.picked import Picked
 from headstart.features.store import prune
 from headstart.judging.assessment import Audit, OnTrial, assess, examine, look_over
 from headstart.judging.evaluation import Evaluation, evaluate
@@ -321,7 +322,7 @@ def measure(
             "nothing about new ones. Leave them out, or allow them with --allow-training-pictures."
         )
     related = groups(dataset)
-    vectors = features.vectors[features.rows(dataset.samples)]
+    vectors = Picked(features.vectors, features.rows(dataset.samples))
     trial = try_classifier(classifier, dataset.samples, vectors, related)
     return Measured(trial, _promises(classifier, trial, related), dataset, seen, reviewed)
 
@@ -341,8 +342,7 @@ def _refuse_unknown(classifier: Classifier, classes: Collection[str], overlay: O
 def _promises(classifier: Classifier, trial: Trial, related: NDArray[np.int64]) -> Promises:
     position = {name: number for number, name in enumerate(classifier.classes)}
     labels = np.array([position[sample.label] for sample in trial.samples], dtype=np.int64)
-    novelty = np.array([said.novelty for said in trial.predictions], dtype=np.float64)
-    return check_promises(classifier, trial.probabilities, labels, novelty, related)
+    return check_promises(classifier, trial.probabilities, labels, trial.predictions.novelty, related)
 
 
 @dataclass(frozen=True)

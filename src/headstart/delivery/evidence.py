@@ -18,9 +18,11 @@ from headstart.pictures.dataset import Dataset
 
 def of_data(dataset: Dataset, place: Path) -> Extras:
     """What can be shown of a data set alone; `place` is where the report's folder will stand."""
+    wanted = {digest for pair in dataset.twins for digest in pair}
     first_path: dict[str, str] = {}
     for sample in dataset.samples:
-        first_path.setdefault(sample.digest, sample.path)
+        if sample.digest in wanted:
+            first_path.setdefault(sample.digest, sample.path)
     twins = [
         (first_path[one], first_path[other])
         for one, other in dataset.twins

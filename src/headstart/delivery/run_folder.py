@@ -5,9 +5,11 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +27,9 @@ from headstart.features.openvino_engine import Precision
 from headstart.features.preprocess import Fit
 from headstart.judging.assessment import Assessment, Audit
 from headstart.judging.evaluation import Evaluation
-from headstart.judging.plane import principal_plane
+from headstart.judging.plane import BLOCK, principal_plane
 from headstart.judging.promises import Promises
+from headstart.judging.report.record import more_of_a_kind
 from headstart.judging.report.writing import Extras, write_report
 from headstart.judging.suspects import Suspect
 from headstart.judging.trial import Trial
@@ -57,6 +60,7 @@ PACKAGES = ("headstart", "numpy", "openvino", "onnx", "pillow", "simplejpeg", "t
 DATA_SUFFIXES = (".gz", ".bz2", ".xz", ".tgz", ".tar", ".zip", ".csv", ".tsv", ".parquet", ".jsonl")
 
 DEFAULT_TEST_FRACTION = 0.2
+MOST_OF_A_KIND = 20_000  # rows of problems.csv and suspects.csv, so that a spreadsheet still opens them
 
 Rows = Iterable[Sequence[object]]
 
@@ -390,17 +394,31 @@ def prediction_rows(trial: Trial) -> Rows:
 
 
 def problem_rows(problems: Iterable[Problem]) -> Rows:
-    """problems.csv: every problem, by path."""
+    """problems.csv: every problem, by path; of a kind the first `MOST_OF_A_KIND`, and how many more there are."""
     yield "path", "kind", "detail", "action"
+    seen: Counter[str] = Counter()
     for problem in sorted(problems, key=lambda problem: (problem.path, problem.kind, problem.detail)):
-        yield problem.path, problem.kind, problem.detail, problem.action
+        seen[problem.kind] += 1
+        if seen[problem.kind] <= MOST_OF_A_KIND:
+            yield problem.path, problem.kind, problem.detail, problem.action
+    yield from (("", kind, more_of_a_kind(more), "") for kind, more in _left_out(seen))
 
 
 def suspect_rows(suspects: Iterable[Suspect]) -> Rows:
-    """suspects.csv: by kind, the most suspect first."""
+    """suspects.csv: by kind, the most suspect first; of a kind `MOST_OF_A_KIND`, and how many more there are."""
     yield "path", "kind", "score", "reason", "action", "label", "suggested"
+    seen: Counter[str] = Counter()
     for one in suspects:
-        yield one.path, one.kind, f"{one.score:.4f}", one.reason, one.action, one.label, one.suggested
+        seen[one.kind] += 1
+        if seen[one.kind] <= MOST_OF_A_KIND:
+            yield one.path, one.kind, f"{one.score:.4f}", one.reason, one.action, one.label, one.suggested
+    for kind, more in _left_out(seen):
+        yield "", kind, "0.0000", more_of_a_kind(more), "mend the first ones, and look again", "", ""
+
+
+def _left_out(seen: Counter[str]) -> Iterator[tuple[str, int]]:
+    """The kinds of which more were seen than are written, and how many more."""
+    yield from ((kind, count - MOST_OF_A_KIND) for kind, count in seen.items() if count > MOST_OF_A_KIND)
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -423,8 +441,8 @@ def _split_rows(dataset: Dataset, split: Split) -> Rows:
 def _map_rows(examples: Examples) -> Rows:
     yield "path", "part", "label", "x", "y"
     plane = principal_plane(examples.features.vectors)[examples.rows]
-    samples = zip(examples.dataset.samples, examples.split.parts.tolist(), plane.tolist(), strict=True)
-    for sample, part, (x, y) in samples:
+    places = chain.from_iterable(plane[at : at + BLOCK].tolist() for at in range(0, len(plane), BLOCK))
+    for sample, part, (x, y) in zip(examples.dataset.samples, examples.split.parts.tolist(), places, strict=True):
         yield sample.path, "test" if part == TEST else "train", sample.label, f"{x:.5g}", f"{y:.5g}"
 
 

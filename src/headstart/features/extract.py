@@ -13,16 +13,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart import scratch
 from headstart.features.backbones import Backbone
 from headstart.features.engines import Engine, EnginePlan
 from headstart.features.preprocess import PREPROCESSING, Preprocess
-from headstart.features.store import Store
+from headstart.features.store import ROWS_A_QUERY, Store
 from headstart.parallel import core_count, in_order
 from headstart.pictures.dataset import Dataset, Problem, Sample
 from headstart.pictures.decode import PictureError, decode
 from headstart.pictures.elsewhere import Patience, is_elsewhere, known_digest
 from headstart.pictures.inspect import picture_problem, read
-from headstart.pictures.looks import Look, Looks, from_stored, gather, look
+from headstart.pictures.looks import Gathering, Look, Looks, from_stored, look
 from headstart.pictures.remote import READERS
 from headstart.progress import SILENT, Progress
 
@@ -45,7 +46,7 @@ class Features:
     def rows(self, samples: Iterable[Sample]) -> NDArray[np.int64]:
         """The row of each sample's picture; duplicates share one."""
         position = {digest: row for row, digest in enumerate(self.digests)}
-        return np.array([position[sample.digest] for sample in samples], dtype=np.int64)
+        return np.fromiter((position[sample.digest] for sample in samples), dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def extract(
             digests = tuple(sorted({sample.digest for sample in readable.samples}))
             vectors, looks, missing = _gather(store, digests)
             if not missing:
-                return readable, Features(digests, vectors, embedded, gather(looks))
+                return readable, Features(digests, vectors, embedded, looks.looks())
             known -= missing  # rows that another process pruned, or that failed their checksum
 
 
@@ -211,15 +212,17 @@ def _embed_batch(work: tuple[Engine | None, list[Prepared]]) -> list[Prepared]:
     return [item if item.pixels is None else replace(item, pixels=None, vector=next(vectors)) for item in items]
 
 
-def _gather(store: Store, digests: tuple[str, ...]) -> tuple[NDArray[np.float32], list[Look], set[str]]:
+def _gather(store: Store, digests: tuple[str, ...]) -> tuple[NDArray[np.float32], Gathering, set[str]]:
     """The stored vectors of `digests` [n, d], their looks, and those digests that have not both."""
-    vectors = np.empty((len(digests), store.dimension), dtype=np.float32)
-    position = {digest: row for row, digest in enumerate(digests)}
-    looks: dict[int, Look] = {}
-    for entry in store.entries(digests):
-        seen = from_stored(json.loads(entry.facts), entry.extra)
-        if seen is not None:
-            vectors[position[entry.digest]] = entry.vector
-            looks[position[entry.digest]] = seen
-    missing = {digest for digest in digests if position[digest] not in looks}
-    return vectors, [looks[row] for row in sorted(looks)], missing
+    vectors = scratch.empty((len(digests), store.dimension), np.float32)
+    looks = Gathering(len(digests))
+    for start in range(0, len(digests), ROWS_A_QUERY):
+        part = digests[start : start + ROWS_A_QUERY]
+        position = {digest: row for row, digest in enumerate(part, start)}
+        for entry in store.entries(part):
+            seen = from_stored(json.loads(entry.facts), entry.extra)
+            if seen is not None:
+                vectors[position[entry.digest]] = entry.vector
+                looks.put(position[entry.digest], seen)
+    missing = {digests[row] for row in np.flatnonzero(~looks.known).tolist()}
+    return vectors, looks, missing

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from headstart import scratch
 from headstart.features.engines import EnginePlan
 from headstart.features.extract import Features
 from headstart.judging.baselines import Baseline, baselines
 from headstart.judging.growth import Growth, growth
-from headstart.judging.intervals import BoolArray, IntArray
+from headstart.judging.intervals import BoolArray, FloatArray, IntArray
 from headstart.judging.promises import Promises, check_promises
 from headstart.judging.robustness import Robustness, robustness
 from headstart.judging.shortcuts import Shortcut, as_suspects, find_shortcuts
@@ -60,9 +61,16 @@ class OnTrial:
     @property
     def correct(self) -> BoolArray:
         """Where those predictions are right, bool [m]; the last ones are the held-out samples."""
-        probabilities = np.concatenate([self.solved.out_of_fold, self.trial.probabilities])
-        correct: BoolArray = np.equal(probabilities.argmax(axis=1), self.examples.labels[self.judged])
+        likeliest = [of.argmax(axis=1) for of in (self.solved.out_of_fold, self.trial.probabilities)]
+        correct: BoolArray = np.equal(np.concatenate(likeliest), self.examples.labels[self.judged])
         return correct
+
+    @property
+    def probabilities(self) -> FloatArray:
+        """Those predictions, float64 [m, k]."""
+        parts = (self.solved.out_of_fold, self.trial.probabilities)
+        together = scratch.empty((sum(map(len, parts)), parts[0].shape[1]), np.float64)
+        return np.concatenate(parts, out=together)
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ def examine(head: OnTrial, *, seed: int = 0) -> Audit:
     `head` is the solved head, whose folds predicted every training picture; `seed` draws permutations.
     """
     examples, labels, classes = head.examples, head.examples.labels, head.examples.dataset.classes
-    looks = examples.features.looks.take(examples.rows)
+    looks = examples.features.looks.measures(examples.rows)
     parts = examples.split.parts.astype(np.int64)
     folds = np.where(parts == TEST, parts.max() + 1, parts)
     evidence = Evidence(
@@ -100,8 +108,8 @@ def examine(head: OnTrial, *, seed: int = 0) -> Audit:
         labels=labels,
         classes=classes,
         held_out=head.judged,
-        probabilities=np.concatenate([head.solved.out_of_fold, head.trial.probabilities]),
-        distances=held_out_distances(examples.features.vectors[examples.rows], labels, folds, examples.groups),
+        probabilities=head.probabilities,
+        distances=held_out_distances(examples.vectors, labels, folds, examples.groups),
         looks=looks,
     )
     shortcuts = find_shortcuts(
@@ -121,7 +129,7 @@ def look_over(dataset: Dataset, features: Features) -> Audit:
         held_out=np.empty(0, np.int64),
         probabilities=np.empty((0, len(dataset.classes))),
         distances=np.full(len(rows), np.nan),
-        looks=features.looks.take(rows),
+        looks=features.looks.measures(rows),
     )
     return Audit(tuple(audit(evidence)), ())
 
@@ -148,10 +156,9 @@ def assess(
     examples, trial = kept.examples, kept.trial
     test = examples.split.test
     labels, groups = examples.labels[test], examples.groups[test]
-    novelty = np.array([said.novelty for said in trial.predictions], dtype=np.float64)
     learnt = head.examples.split.train
     return Assessment(
-        promises=check_promises(kept.solved.classifier, trial.probabilities, labels, novelty, groups),
+        promises=check_promises(kept.solved.classifier, trial.probabilities, labels, trial.predictions.novelty, groups),
         baselines=tuple(baselines(examples, kept.correct[len(kept.solved.held_out) :])),
         growth=growth(
             head.examples.training_set,
@@ -180,7 +187,7 @@ def _slices(kept: OnTrial) -> list[Slice]:
     rows = kept.judged[taken]
     named = [examples.dataset.samples[row].group for row in rows]
     columns = {"group": named} if 1 < len(set(named)) <= MOST_GROUPS_SLICED else {}
-    looks = examples.features.looks.take(examples.rows[rows])
+    looks = examples.features.looks.measures(examples.rows[rows])
     return slices(kept.correct[taken], examples.groups[rows], looks, columns)
 
 

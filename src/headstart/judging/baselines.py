@@ -5,14 +5,17 @@ from typing import Any
 
 import numpy as np
 
+from headstart import scratch
 from headstart.judging.comparison import sign_test
 from headstart.judging.intervals import BoolArray, IntArray, Interval, number, proportion
-from headstart.learning.eigenbasis import Float32
+from headstart.learning.eigenbasis import BLOCK_ROWS, Float32
 from headstart.learning.examples import Examples
 from headstart.learning.novelty import unit
 
 RIDGE = 1.0  # of the colours: the weight of one picture, whatever their number
 BLOCK_NUMBERS = 2**24  # cosines in memory
+MOST_COLOURED = 100_000  # training pictures whose colours are learnt from
+MOST_SEARCHED, MOST_ASKED = 50_000, 10_000  # training pictures among which the most similar is found, and for how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +48,39 @@ def baselines(examples: Examples, correct: BoolArray) -> list[Baseline]:
         The commonest class; a linear classifier on the colour histograms; the class of the most similar training
         picture by the backbone's features. None where nothing is held out. Those of the second that come close to
         the classifier tell that colour alone gives the class away; those of the third, that the head adds little.
+        The second learns from 100,000 pictures at most; for the third, 50,000 at most are searched, for 10,000 of
+        those held out: its label says so, and its p is of these.
     """
     train, test = examples.split.train, examples.split.test
     if len(test) == 0:
         return []
     labels, rows, groups = examples.labels, examples.rows, examples.groups[test]
     vectors, colours = examples.features.vectors, examples.features.looks.colours
-    classes = len(examples.dataset.classes)
+    classes, truth = len(examples.dataset.classes), labels[test]
+    some, searched = train[_some(len(train), MOST_COLOURED)], train[_some(len(train), MOST_SEARCHED)]
+    asked = _some(len(test), MOST_ASKED)
     said = {
         ("majority", "always the commonest class"): commonest(labels[train], len(test)),
-        ("colour", "colours alone"): by_colour(colours[rows[train]], labels[train], colours[rows[test]], classes),
-        ("nearest", "the most similar training picture"): by_nearest(vectors, rows[train], labels[train], rows[test]),
+        ("colour", "colours alone"): by_colour(colours[rows[some]], labels[some], colours[rows[test]], classes),
     }
-    return [_baseline(name, predicted == labels[test], correct, groups) for name, predicted in said.items()]
+    found = [_baseline(name, predicted == truth, correct, groups) for name, predicted in said.items()]
+    nearest = by_nearest(vectors, rows[searched], labels[searched], rows[test[asked]])
+    _, numbers = np.unique(groups[asked], return_inverse=True)
+    name = "nearest", _nearest_label(len(searched), len(train), len(asked), len(test))
+    return [*found, _baseline(name, nearest == truth[asked], correct[asked], numbers)]
+
+
+def _some(count: int, most: int) -> IntArray:
+    """Places of at most `most` of `count`, ascending, drawn at random and always the same."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng([*b"baselines"]).choice(count, most, replace=False))
+
+
+def _nearest_label(searched: int, learnt: int, asked: int, held_out: int) -> str:
+    """What "nearest" does, with the numbers where not all pictures were looked at."""
+    label = "the most similar training picture" if searched == learnt else f"the most similar of {searched:,} pictures"
+    return label if asked == held_out else f"{label}, on {asked:,} held-out ones"
 
 
 def commonest(labels: IntArray, count: int) -> IntArray:
@@ -88,10 +111,12 @@ def by_colour(colours: Float32, labels: IntArray, of_test: Float32, classes: int
 def by_nearest(vectors: Float32, rows: IntArray, labels: IntArray, of_test: IntArray) -> IntArray:
     """The class int [m] of the training picture whose features have the largest cosine with each test picture's.
 
-    `rows` int [n] and `of_test` int [m] are positions in `vectors` [N, d], `labels` int [n] those of the former. All
-    training pictures are looked at: 20,000 against 80,000 cost as many products as embedding some hundred pictures.
+    `rows` int [n] and `of_test` int [m] are positions in `vectors` [N, d], `labels` int [n] those of the former: 10,000
+    against 50,000 cost as many products as embedding some hundred pictures.
     """
-    references = unit(vectors[rows])
+    references = scratch.empty((len(rows), vectors.shape[1]), np.float32)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        references[start : start + BLOCK_ROWS] = unit(vectors[rows[start : start + BLOCK_ROWS]])
     size = max(1, BLOCK_NUMBERS // len(rows))
     blocks = (vectors[of_test[start : start + size]] for start in range(0, len(of_test), size))
     nearest = np.concatenate([(unit(block) @ references.T).argmax(axis=1) for block in blocks])

@@ -28,6 +28,7 @@ from headstart.parallel import core_count
 
 PARTS, DRAWS = (8, 4, 2), 2  # two eighths, quarters and halves of the pictures that a fold trains on; then all
 FEWEST, FEWEST_OF_A_CLASS = 100, 20  # groups held out, and on average: an eighth of them still knows the classes
+MOST_LEARNT = 30_000  # training pictures that parts are taken of
 ENOUGH = 1000  # held-out pictures: of further folds the curve would gain less than it costs
 TIMES = (1, 2, 4)
 EXPONENTS = np.linspace(0.1, 1.0, 19)
@@ -118,10 +119,14 @@ def measure(
     the strength: the same weight of the penalty against each picture. How much it matters which pictures were drawn is
     told by the two draws of a size; of all the pictures there is one draw, for which half the variance of the halves is
     taken.
+
+    Of more than `MOST_LEARNT` pictures the parts are parts of so many, drawn likewise, and all numbers are of those of
+    them that are held out; only the last is still of what was learnt from all.
     """
-    judged = _enough(training.folds[fitted.held_out])
+    kept = _kept(training.labels, groups, seed)
+    judged = _enough(training.folds[fitted.held_out]) & np.isin(fitted.held_out, kept)
     held_out = fitted.held_out[judged]
-    learnt, wrong, variance = _learn_from_parts(training, groups, fitted, held_out, balanced, seed)
+    learnt, wrong, variance = _learn_from_parts(training, kept, groups, fitted, held_out, balanced, seed)
     truth = training.labels[held_out]
     wrong[-1] = fitted.out_of_fold_logits[judged].argmax(axis=1) != truth
     _, numbers, sizes = np.unique(groups[held_out], return_inverse=True, return_counts=True)
@@ -144,16 +149,35 @@ def _enough(folds: IntArray) -> BoolArray:
     return np.isin(folds, names[:count])
 
 
+def _kept(labels: IntArray, groups: IntArray, seed: int) -> IntArray:
+    """The training rows, at most about `MOST_LEARNT`, ascending, of which parts are taken: of each class its share."""
+    if len(labels) <= MOST_LEARNT:
+        return np.arange(len(labels))
+    place, numbers = _places(labels, groups, np.random.default_rng([seed, *b"growth of many"]))
+    return np.flatnonzero((place < MOST_LEARNT / len(labels))[numbers])
+
+
 def _learn_from_parts(
-    training: TrainingSet, groups: IntArray, fitted: FittedHead, held_out: IntArray, balanced: bool, seed: int
+    everything: TrainingSet,
+    kept: IntArray,
+    groups: IntArray,
+    fitted: FittedHead,
+    held_out: IntArray,
+    balanced: bool,
+    seed: int,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Numbers of pictures learnt from, [s]; mistakes on those `held_out`, [s, m]; variance of their mean by luck, [s].
 
-    The last row of the mistakes, of all pictures, is left empty.
+    The last row of the mistakes, of all pictures, is left empty. Parts are taken of the rows `kept` of `everything`.
     """
+    training = TrainingSet(
+        everything.vectors, everything.rows[kept], everything.labels[kept], everything.folds[kept], everything.classes
+    )
+    groups, held_out = groups[kept], np.searchsorted(kept, held_out)
+    of_all = {fold: int((everything.folds != fold).sum()) for fold in np.unique(training.folds[held_out]).tolist()}
     generator = np.random.default_rng([seed, *b"growth"])
     rates: list[FloatArray] = []
-    learnt, wrong = np.zeros(len(PARTS) + 1), np.zeros((len(PARTS) + 1, len(held_out)))
+    learnt, wrong, taken = np.zeros(len(PARTS) + 1), np.zeros((len(PARTS) + 1, len(held_out))), 0
     with threadpool_limits(1, "blas"):
         rotated = rotate(training, fitted.scaling)
         labels, folds = training.labels[rotated.order], training.folds[rotated.order]
@@ -164,19 +188,20 @@ def _learn_from_parts(
                 climbs.append(([inside[part] for part in ladder], inside, outside))
 
         def mistakes(climb: Climb) -> list[BoolArray]:
-            places, inside, outside = climb
+            places, _, outside = climb
             problems = [_pose(rotated, labels, of_part, training.classes, balanced) for of_part in places]
-            heads = _climb(problems, fitted.strength * len(inside))
+            heads = _climb(problems, fitted.strength * of_all[int(folds[outside[0]])])
             return [(rotated.values[outside] @ head.T).argmax(axis=1) != labels[outside] for head in heads]
 
         # Threads of their own: what is large uses those of `rotated` besides.
         with ThreadPoolExecutor(core_count()) as pool:
             for (places, inside, outside), mistaken in zip(climbs, pool.map(mistakes, climbs), strict=True):
                 columns = np.searchsorted(held_out, rotated.order[outside])
-                learnt += np.array([*map(len, places), len(inside)])
+                learnt += np.array([*map(len, places), of_all[int(folds[outside[0]])]])
+                taken += len(inside)
                 wrong[: len(PARTS), columns] += np.stack(mistaken) / DRAWS
                 rates.append(np.array([of_part.mean() for of_part in mistaken]))
-    return learnt / len(rates), wrong, _luck(np.reshape(rates, (-1, DRAWS, len(PARTS))))
+    return learnt / len(rates), wrong, _luck(np.reshape(rates, (-1, DRAWS, len(PARTS))), taken / learnt[-1])
 
 
 def _climb(problems: list[Problems], penalty: float) -> Iterator[Real]:
@@ -187,18 +212,31 @@ def _climb(problems: list[Problems], penalty: float) -> Iterator[Real]:
         yield start[0]
 
 
-def _luck(rates: FloatArray) -> FloatArray:
-    """The variance of the mean of `rates` [folds, DRAWS, parts] by which pictures were drawn, [parts + 1]."""
+def _luck(rates: FloatArray, share: float) -> FloatArray:
+    """The variance of the mean of `rates` [folds, DRAWS, parts] by which pictures were drawn, [parts + 1].
+
+    `share`: of all pictures, those that parts were taken of; 1 or less.
+    """
     single = rates.var(axis=1, ddof=1).mean(axis=0)
-    of_all = single[-1] / PARTS[-1]
+    of_all = single[-1] / PARTS[-1] * share
     return np.append(single / DRAWS, of_all) / len(rates)
 
 
 def _ladders(labels: IntArray, groups: IntArray, generator: np.random.Generator) -> list[list[IntArray]]:
     """For each draw the positions of the pictures of each part, the smaller parts inside the larger ones.
 
-    Each group gets a place in [0, 1) such that those of a class (its first picture's) are evenly spread in an order by
-    chance; a part is an interval of places. So every class is in it by its share, as far as whole groups allow.
+    A part is an interval of the `_places`: every class is in it by its share, as far as whole groups allow.
+    """
+    place, numbers = _places(labels, groups, generator)
+    starts = [draw / DRAWS for draw in range(DRAWS)]
+    inside = [[(place >= start) & (place < start + 1 / part) for part in PARTS] for start in starts]
+    return [[np.flatnonzero(here[numbers]) for here in parts] for parts in inside]
+
+
+def _places(labels: IntArray, groups: IntArray, generator: np.random.Generator) -> tuple[FloatArray, IntArray]:
+    """The place of each group in [0, 1), and the number of each picture's group.
+
+    Those of a class (of a group's first picture) are evenly spread in an order by chance.
     """
     _, first, numbers = np.unique(groups, return_index=True, return_inverse=True)
     of_class = labels[first]
@@ -208,9 +246,7 @@ def _ladders(labels: IntArray, groups: IntArray, generator: np.random.Generator)
     rank = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
     place = np.empty(len(first))
     place[by_class] = (rank + generator.random(len(counts))[of_class[by_class]]) / counts[of_class[by_class]]
-    starts = [draw / DRAWS for draw in range(DRAWS)]
-    inside = [[(place >= start) & (place < start + 1 / part) for part in PARTS] for start in starts]
-    return [[np.flatnonzero(here[numbers]) for here in parts] for parts in inside]
+    return place, numbers
 
 
 def _pose(rotated: Rotated, labels: IntArray, places: IntArray, classes: int, balanced: bool) -> Problems:

@@ -6,6 +6,7 @@ probabilities are worth is in `reliability`, how well they rank the pictures in 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from headstart.judging.intervals import (
     IntArray,
     Interval,
     Weights,
+    bagged,
+    gathered,
     mean_share,
     percentiles,
     proportion,
@@ -28,6 +31,10 @@ from headstart.judging.intervals import (
 
 __all__ = ["UNKNOWN", "BoolArray", "FloatArray", "IntArray", "Interval", "Outcome", "judge", "proportion", "wilson"]
 
+_Cells = tuple[IntArray, IntArray, FloatArray | None]
+"""Groups, keys, and how many pictures of both there are; None: one each."""
+
+BLOCK_NUMBERS = 2**22  # probabilities that are compared at once
 SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)  # for log loss; scikit-learn clips at the same
 
 
@@ -75,7 +82,6 @@ def judge(probabilities: FloatArray, labels: IntArray, groups: IntArray | None =
     """
     n, class_count = probabilities.shape
     true = probabilities[np.arange(n), labels][:, None]
-    before = np.arange(class_count) < labels[:, None]
     names, numbers = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)
     return Outcome(
         labels=labels,
@@ -83,11 +89,22 @@ def judge(probabilities: FloatArray, labels: IntArray, groups: IntArray | None =
         confidence=np.minimum(probabilities.max(axis=1), 1.0),
         loss=-np.log(np.clip(true[:, 0], SMALLEST_PROBABILITY, 1.0)),
         squared=np.maximum(np.einsum("nk,nk->n", probabilities, probabilities) + 1 - 2 * true[:, 0], 0.0),
-        rank=((probabilities > true) | ((probabilities == true) & before)).sum(axis=1),
+        rank=_ranks(probabilities, labels, true),
         groups=numbers.astype(np.int64),
         group_count=len(names),
         class_count=class_count,
     )
+
+
+def _ranks(probabilities: FloatArray, labels: IntArray, true: FloatArray) -> IntArray:
+    """How many classes come before the `labels` int [n], whose probabilities are `true` [n, 1], int [n]."""
+    ranks, size = np.empty(len(labels), np.int64), max(1, BLOCK_NUMBERS // probabilities.shape[1])
+    for start in range(0, len(labels), size):
+        part = slice(start, start + size)
+        before = np.arange(probabilities.shape[1]) < labels[part, None]
+        more, equal = probabilities[part] > true[part], probabilities[part] == true[part]
+        ranks[part] = (more | (equal & before)).sum(axis=1)
+    return ranks
 
 
 def accuracy(outcome: Outcome) -> Interval:
@@ -163,11 +180,21 @@ def macro_f1(outcome: Outcome, seed: int = 0) -> Interval:
     if outcome.correct.all():
         return accuracy(outcome)
 
+    groups, count = bagged(outcome.groups, outcome.group_count)
+    right, wrong = outcome.correct, ~outcome.correct
+    cells: list[_Cells] = [
+        (groups[of], keys[of], None)
+        for of, keys in ((right, outcome.labels), (wrong, outcome.labels), (wrong, outcome.predicted))
+    ]
+    if count < outcome.group_count:
+        cells = [gathered(groups, count, keys) for groups, keys, _ in cells]
+    size = max(outcome.class_count, len(outcome.labels) if count == outcome.group_count else len(cells[0][0]))
+
     def mean(weights: Weights) -> FloatArray:
-        averages: FloatArray = np.nanmean(_class_f1(outcome, weights), axis=0)
+        averages: FloatArray = np.nanmean(_class_f1(cells, outcome.class_count, weights), axis=0)
         return averages
 
-    return percentiles(mean, outcome.group_count, outcome.size, seed)
+    return percentiles(mean, count, size, seed)
 
 
 def log_loss(outcome: Outcome, seed: int = 0) -> Interval:
@@ -194,10 +221,10 @@ def _mean(outcome: Outcome, values: FloatArray, mistaken: FloatArray, seed: int,
     A bootstrap cannot draw mistakes that were not made. So `high` admits as many more of them as the accuracy's
     interval does, each as costly as those that were made, or as the classifier's own doubts foretell if that is more.
     """
-    sums, sizes = np.bincount(outcome.groups, values), np.bincount(outcome.groups)
-    drawn = percentiles(
-        lambda draw: total(draw, sums) / total(draw, sizes), outcome.group_count, outcome.size, seed, most
-    )
+    groups, count = bagged(outcome.groups, outcome.group_count)
+    sums, sizes = np.bincount(groups, values), np.bincount(groups)
+    size = outcome.size if count == outcome.group_count else count
+    drawn = percentiles(lambda draw: total(draw, sums) / total(draw, sizes), count, size, seed, most)
     right, correct = accuracy(outcome), outcome.correct
     if not correct.any():
         return drawn
@@ -209,10 +236,10 @@ def _mean(outcome: Outcome, values: FloatArray, mistaken: FloatArray, seed: int,
     return within(drawn.value, drawn.low, max(drawn.high, drawn.value + more), most)
 
 
-def _class_f1(outcome: Outcome, weights: Weights) -> FloatArray:
-    """F1 of each class in each resample, [k, r]; NaN where the resample has no picture of the class."""
-    right, k = outcome.correct, outcome.class_count
-    hits = sums_by(weights, outcome.groups[right], outcome.labels[right], k)
-    missed = sums_by(weights, outcome.groups[~right], outcome.labels[~right], k)
-    false_alarms = sums_by(weights, outcome.groups[~right], outcome.predicted[~right], k)
+def _class_f1(cells: Sequence[_Cells], k: int, weights: Weights) -> FloatArray:
+    """F1 of each class in each resample, [k, r]; NaN where the resample has no picture of the class.
+
+    `cells`: the groups and classes of hits, of pictures that were missed, and of false alarms.
+    """
+    hits, missed, false_alarms = (sums_by(weights, groups, keys, k, counts) for groups, keys, counts in cells)
     return np.where(hits + missed > 0, 2 * hits / np.maximum(2 * hits + missed + false_alarms, 1), math.nan)

@@ -13,7 +13,9 @@ from headstart.judging.intervals import (
     Interval,
     Weights,
     Z,
+    bagged,
     bootstrap,
+    gathered,
     number,
     percentiles,
     proportion,
@@ -64,10 +66,15 @@ def ece(outcome: Outcome, seed: int = 0) -> Interval:
     Source: Kumar, Liang, Ma, NeurIPS 2019, `normal_debiased_ce` of their library, here in closed form.
     """
     bins, residuals = _calibration_bins(outcome), outcome.confidence - outcome.correct
-    sizes = np.bincount(outcome.groups)
+    groups, count = bagged(outcome.groups, outcome.group_count)
+    sizes, size = np.bincount(groups), outcome.size
+    cells = groups, bins, residuals
+    if count < outcome.group_count:
+        cells = gathered(groups, count, bins, residuals)
+        size = len(cells[0])
 
     def uncorrected(weights: Weights) -> FloatArray:
-        gaps: FloatArray = np.abs(sums_by(weights, outcome.groups, bins, MOST_BINS, residuals)).sum(axis=0)
+        gaps: FloatArray = np.abs(sums_by(weights, *cells[:2], MOST_BINS, cells[2])).sum(axis=0)
         return gaps / total(weights, sizes)
 
     if outcome.group_count < 2:
@@ -75,7 +82,7 @@ def ece(outcome: Outcome, seed: int = 0) -> Interval:
     sums, counts = np.bincount(bins, residuals, MOST_BINS), np.maximum(np.bincount(bins, None, MOST_BINS), 1)
     gaps, errors = np.abs(sums) / len(bins), _gap_errors(outcome, bins, residuals - (sums / counts)[bins])
     value = max(0.0, float((2 * gaps - _expected_absolute(gaps, errors)).sum()))
-    draws = bootstrap(uncorrected, outcome.group_count, outcome.size, seed)
+    draws = bootstrap(uncorrected, count, size, seed)
     low, high = np.quantile(draws, TAILS) + (value - draws.mean())
     chance = _gap_errors(outcome, bins, np.sqrt(outcome.confidence * (1 - outcome.confidence)))
     spread = math.sqrt((1 - 2 / math.pi) * (chance**2).sum())  # of a sum of half-normal gaps

@@ -132,7 +132,7 @@ def find_shortcuts(
     if len(numbers) < 2:
         return []
     names = [classes[which] for which in numbers]
-    facts = list(_facts(looks.take(chosen)))
+    facts = list(_facts(looks.measures(chosen)))
     probes = _probes(facts, own, _folds(groups[chosen], random), random)
     corrected = dict(zip(probes, holm([probe.p for probe in probes.values()]), strict=True))
     tests = list(_tests(facts, own, len(names)))

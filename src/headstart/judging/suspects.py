@@ -19,6 +19,7 @@ FEWEST_DISTANCES = 20
 ROUNDING = 1e-6  # of a distance: copies are not exactly alike
 UPPER, UPPER_DEVIATIONS = 0.9, 1.2815515655446004  # a quantile of the standard normal distribution
 IMBALANCE = 10
+BLOCK_NUMBERS = 2**22  # probabilities that are compared at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,14 @@ def confident_joint(probabilities: FloatArray, labels: IntArray) -> FloatArray:
     sizes = np.bincount(labels, minlength=k)
     own = np.bincount(labels, probabilities[np.arange(len(labels)), labels], k)
     thresholds = np.where(sizes > 0, own / np.maximum(sizes, 1), np.inf)
-    confident = probabilities >= thresholds - TOLERANCE
-    counted = confident.any(axis=1)
-    likeliest = np.where(confident, probabilities, -1.0).argmax(axis=1)
-    joint = np.bincount(labels[counted] * k + likeliest[counted], minlength=k * k).reshape(k, k).astype(np.float64)
+    joint, size = np.zeros(k * k), max(1, BLOCK_NUMBERS // k)
+    for start in range(0, len(labels), size):
+        block, of_block = probabilities[start : start + size], labels[start : start + size]
+        confident = block >= thresholds - TOLERANCE
+        counted = confident.any(axis=1)
+        likeliest = np.where(confident, block, -1.0).argmax(axis=1)
+        joint += np.bincount(of_block[counted] * k + likeliest[counted], minlength=k * k)
+    joint = joint.reshape(k, k)
     np.fill_diagonal(joint, np.maximum(joint.diagonal(), 1))
     joint *= (sizes / joint.sum(axis=1))[:, None]
     return joint

@@ -6,28 +6,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.features.picked import Vectors
 from headstart.judging.evaluation import Evaluation, evaluate
-from headstart.learning.classifier import Classifier, Prediction
+from headstart.learning.classifier import Answers, Classifier
 from headstart.pictures.dataset import Sample
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Held-out samples, what the classifier said of each, and the evaluation of it all.
-
-    `probabilities`: float64 [n, k], one row for each of the `samples`.
-    """
+    """Held-out samples, what the classifier said of each, and the evaluation of it all."""
 
     samples: tuple[Sample, ...]
-    predictions: tuple[Prediction, ...]
-    probabilities: NDArray[np.float64]
+    predictions: Answers
     evaluation: Evaluation
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """Float64 [n, k], one row for each of the `samples`."""
+        return self.predictions.probabilities
 
 
 def try_classifier(
     classifier: Classifier,
     samples: Sequence[Sample],
-    vectors: NDArray[np.float32],
+    vectors: Vectors,
     groups: NDArray[np.int64],
     *,
     seed: int = 0,
@@ -42,8 +44,7 @@ def try_classifier(
         seed: draws the bootstrap of the intervals.
     """
     position = {name: number for number, name in enumerate(classifier.classes)}
-    labels = np.array([position[sample.label] for sample in samples], dtype=np.int64)
-    predictions = classifier.predictions([sample.path for sample in samples], vectors)
-    probabilities = classifier.probabilities(vectors)
-    evaluation = evaluate(probabilities, labels, groups, classifier.classes, seed=seed)
-    return Trial(tuple(samples), tuple(predictions), probabilities, evaluation)
+    labels = np.fromiter((position[sample.label] for sample in samples), dtype=np.int64)
+    said = classifier.answers([sample.path for sample in samples], vectors)
+    evaluation = evaluate(said.probabilities, labels, groups, classifier.classes, seed=seed)
+    return Trial(tuple(samples), said, evaluation)

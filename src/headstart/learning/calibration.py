@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart import scratch
+
 Float64 = NDArray[np.float64]
 Real = NDArray[np.float32] | Float64
 Integers = NDArray[np.intp]
@@ -35,6 +37,15 @@ def softmax(logits: Real) -> Float64:
     np.exp(shifted, out=shifted)
     shifted /= shifted.sum(axis=1, keepdims=True)
     return np.asarray(shifted)
+
+
+def calibrated(logits: Real, temperature: float) -> Float64:
+    """The `softmax` of `logits` [n, k] over `temperature`, block by block into a `scratch` array float64 [n, k]."""
+    found = scratch.empty((len(logits), logits.shape[1]), np.float64)
+    size = max(1, BLOCK_NUMBERS // logits.shape[1])
+    for start in range(0, len(logits), size):
+        found[start : start + size] = softmax(logits[start : start + size] / temperature)
+    return found
 
 
 def fit_temperature(logits: Real, labels: Integers) -> Calibration:

@@ -1,18 +1,21 @@
 """Classifier: a backbone, the head on it, its calibration and its class names; and what it says of a picture."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart import scratch
 from headstart.features.backbones import Backbone
+from headstart.features.picked import Vectors
 from headstart.learning.calibration import softmax
 from headstart.learning.conformal import Abstention, Kind, PredictionSets
 from headstart.learning.novelty import Novelty
 
 COVERAGE = 0.95  # of the sets that are given where no other is asked for
-BLOCK = 2048  # features turned into float64 at once
+BLOCK = 2048  # features turned into float64 at once, and predictions made at once
 
 
 @dataclass(frozen=True)
@@ -85,24 +88,44 @@ class Classifier:
     trained_on: NDArray[np.uint64]
     precision: str
 
-    def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    def probabilities(self, features: Vectors) -> NDArray[np.float64]:
         """Probabilities float64 [n, k] of `features` float32 [n, d]."""
         weight = self.weight.T.astype(np.float64)
-        blocks = (features[i : i + BLOCK].astype(np.float64) for i in range(0, len(features), BLOCK))
-        return np.concatenate([np.empty((0, len(self.classes))), *(softmax(x @ weight + self.bias) for x in blocks)])
+        found = scratch.empty((len(features), len(self.classes)), np.float64)
+        for i in range(0, len(features), BLOCK):
+            found[i : i + BLOCK] = softmax(features[i : i + BLOCK].astype(np.float64) @ weight + self.bias)
+        return found
 
-    def predictions(self, paths: list[str], features: NDArray[np.float32], asked: Asked = DEFAULT) -> list[Prediction]:
-        """What the classifier says of the pictures at `paths` [n], whose features float32 [n, d] are given.
+    def answers(self, paths: Sequence[str], features: Vectors) -> "Answers":
+        """What the classifier says of the pictures at `paths` [n], whose features float32 [n, d] are given."""
+        return Answers(self, paths, self.probabilities(features), self.novelty.scores(features))
+
+    def predictions(self, paths: Sequence[str], features: Vectors, asked: Asked = DEFAULT) -> list[Prediction]:
+        """The `answers` made all at once, with the promises that are `asked` for.
 
         Raises:
             ValueError: `asked` names a kind, coverage or accuracy that there is not.
         """
-        probabilities = self.probabilities(features)
+        said = self.answers(paths, features)
+        return self.spoken(paths, said.probabilities, said.novelty, asked)
+
+    def spoken(
+        self,
+        paths: Sequence[str],
+        probabilities: NDArray[np.float64],
+        novelty: NDArray[np.float64],
+        asked: Asked = DEFAULT,
+    ) -> list[Prediction]:
+        """Predictions of the pictures at `paths` [n] from `probabilities` [n, k] and `novelty` scores [n].
+
+        Raises:
+            ValueError: `asked` names a kind, coverage or accuracy that there is not.
+        """
         members = self.sets.members(probabilities, asked.kind, asked.coverage)
         unsure = None if asked.wanted is None else self.abstention.is_unsure(probabilities, asked.wanted).tolist()
         return [
-            self._prediction(path, probabilities[row], members[row], novelty, None if unsure is None else unsure[row])
-            for row, (path, novelty) in enumerate(zip(paths, self.novelty.scores(features).tolist(), strict=True))
+            self._prediction(path, probabilities[row], members[row], score, None if unsure is None else unsure[row])
+            for row, (path, score) in enumerate(zip(paths, novelty.tolist(), strict=True))
         ]
 
     def has_seen(self, digest: str) -> bool:
@@ -123,6 +146,36 @@ class Classifier:
         ranking = tuple((self.classes[c], float(probabilities[c])) for c in order)
         inside = tuple(self.classes[c] for c in order if members[c])
         return Prediction(path, *ranking[0], ranking, inside, novelty, novelty > 1, unsure)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers(Sequence[Prediction]):
+    """What a classifier says of n pictures, as numbers; a `Prediction` is made of them when it is asked for.
+
+    `paths`: [n]. `probabilities`: float64 [n, k]. `novelty`: float64 [n], the scores.
+    """
+
+    classifier: Classifier
+    paths: Sequence[str]
+    probabilities: NDArray[np.float64]
+    novelty: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, place: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Prediction]: ...
+    def __getitem__(self, place: int | slice) -> Prediction | list[Prediction]:
+        if isinstance(place, slice):
+            return self.classifier.spoken(self.paths[place], self.probabilities[place], self.novelty[place])
+        row = range(len(self))[place]
+        return self[row : row + 1][0]
+
+    def __iter__(self) -> Iterator[Prediction]:
+        for start in range(0, len(self), BLOCK):
+            yield from self[start : start + BLOCK]
 
 
 def short_digest(digest: str) -> np.uint64:

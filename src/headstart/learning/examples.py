@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.features.extract import Features
+from headstart.features.picked import Picked
 from headstart.learning.head import TrainingSet
 from headstart.pictures.dataset import Dataset, Sample
 from headstart.pictures.duplicates import groups
@@ -27,7 +28,7 @@ class Examples:
     def labels(self) -> Indices:
         """The class number of every sample, int [n]: its position in `dataset.classes`."""
         position = {name: number for number, name in enumerate(self.dataset.classes)}
-        return np.array([position[sample.label] for sample in self.dataset.samples], dtype=np.int64)
+        return np.fromiter((position[sample.label] for sample in self.dataset.samples), dtype=np.int64)
 
     @cached_property
     def rows(self) -> Indices:
@@ -52,6 +53,11 @@ class Examples:
         return [self.dataset.samples[index] for index in self.split.test]
 
     @property
-    def test_vectors(self) -> NDArray[np.float32]:
-        """The features float32 [m, d] of the held-out samples."""
-        return self.features.vectors[self.rows[self.split.test]]
+    def vectors(self) -> Picked:
+        """The features float32 [n, d] of every sample; none is copied."""
+        return Picked(self.features.vectors, self.rows)
+
+    @property
+    def test_vectors(self) -> Picked:
+        """The features float32 [m, d] of the held-out samples; none is copied."""
+        return Picked(self.features.vectors, self.rows[self.split.test])

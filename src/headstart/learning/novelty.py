@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.features.picked import Vectors
 from headstart.learning.conformal import conformal_rank
 
 FALSE_REJECT_RATE = 0.01
@@ -56,7 +57,7 @@ class Novelty:
     radius: float
     false_reject_rate: float = FALSE_REJECT_RATE
 
-    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    def scores(self, features: Vectors) -> NDArray[np.float64]:
         """Scores float64 [n] of `features` float32 [n, d]."""
         references = self.references.astype(np.float32)
         blocks = (features[i : i + BLOCK] for i in range(0, len(features), BLOCK))
@@ -88,7 +89,7 @@ def fit_novelty(
 
 
 def held_out_distances(
-    vectors: NDArray[np.float32], labels: NDArray[np.int64], folds: NDArray[np.int64], groups: NDArray[np.int64]
+    vectors: Vectors, labels: NDArray[np.int64], folds: NDArray[np.int64], groups: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """How far each training picture lies from others: 1 - mean cosine with the five nearest references, float64 [n].
 

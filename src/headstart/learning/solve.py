@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.features.backbones import Backbone
-from headstart.learning.calibration import Calibration, fit_temperature, softmax
+from headstart.learning.calibration import Calibration, calibrated, fit_temperature
 from headstart.learning.classifier import Classifier, short_digest
 from headstart.learning.conformal import fit_abstention, fit_sets
 from headstart.learning.examples import Examples
@@ -53,7 +53,7 @@ def complete(
     training = examples.training_set
     held_out_labels = training.labels[fitted.held_out]
     calibration = fit_temperature(fitted.out_of_fold_logits, held_out_labels)
-    out_of_fold = softmax(fitted.out_of_fold_logits / calibration.temperature)
+    out_of_fold = calibrated(fitted.out_of_fold_logits, calibration.temperature)
     train = examples.split.train
     digests = {examples.dataset.samples[index].digest for index in train}
     classifier = Classifier(

@@ -3,10 +3,13 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from headstart.errors import DataError
 from headstart.pictures.dataset import Dataset, Problem, Sample
 from headstart.pictures.duplicates import groups
+
+Member = TypeVar("Member")
 
 LEAST_DRAWN = 3
 """The different pictures that a class needs where the test is drawn: to test, to learn from, to choose by."""
@@ -59,9 +62,9 @@ def check_names(dataset: Dataset) -> None:
     is_given = len(training) < len(dataset.samples)
     _refuse_too_few_classes(dataset, sorted({sample.label for sample in training}), is_given)
     files: dict[str, set[str]] = defaultdict(set)
-    for sample in training:
-        files[sample.label].add(sample.path)
     least, which = (LEAST_GIVEN, "training ") if is_given else (LEAST_DRAWN, "")
+    for sample in training:
+        _add(files[sample.label], sample.path, least)
     _refuse_below(least, f"different {which}pictures", "Add pictures or remove the folders.", files)
 
 
@@ -106,11 +109,17 @@ def _refuse_small_classes(dataset: Dataset, least: int, which: str) -> None:
     together: dict[str, set[int]] = defaultdict(set)
     for sample, number in zip(dataset.samples, groups(dataset), strict=True):
         if _trains(sample):
-            pictures[sample.label].add(sample.digest)
-            together[sample.label].add(int(number))
+            _add(pictures[sample.label], sample.digest, least)
+            _add(together[sample.label], int(number), least)
     _refuse_below(least, f"different {which}pictures", "Add pictures or remove the folders.", pictures)
     hint = "Group more finely, add pictures of other groups, or remove the folders."
     _refuse_below(least, f"groups of {which}pictures that must stay together", hint, together)
+
+
+def _add(members: set[Member], one: Member, least: int) -> None:
+    """Add one while there are fewer than `least`: how many more there are is not asked."""
+    if len(members) < least:
+        members.add(one)
 
 
 def _trains(sample: Sample) -> bool:

@@ -1,7 +1,7 @@
 """Pictures that are the same, or nearly: conflicting labels, leaks into the test, and what must stay together."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -45,10 +45,7 @@ def resolve(dataset: Dataset, *, keep_leaks: bool = False) -> Dataset:
         dataset: all of its samples have digests.
         keep_leaks: whether to keep the training copies of test pictures, which are named all the same.
     """
-    copies: dict[str, list[int]] = defaultdict(list)
-    for position, sample in enumerate(dataset.samples):
-        assert sample.digest, f"{sample.path} has not been read"
-        copies[sample.digest].append(position)
+    copies = _copies(dataset)
     verdict = Verdict()
     several = [positions for positions in copies.values() if len(positions) > 1]
     for positions in several:
@@ -63,6 +60,20 @@ def resolve(dataset: Dataset, *, keep_leaks: bool = False) -> Dataset:
     _name_twins(dataset, copies, verdict)
     kept = tuple(sample for position, sample in enumerate(dataset.samples) if position not in verdict.left_out)
     return replace(dataset, samples=kept, problems=dataset.problems + tuple(verdict.problems))
+
+
+def _copies(dataset: Dataset) -> dict[str, list[int]]:
+    """The positions of each picture that stands in the data twice or has a twin, by digest."""
+    seen: set[str] = set()
+    wanted = {digest for pair in dataset.twins for digest in pair}
+    for sample in dataset.samples:
+        assert sample.digest, f"{sample.path} has not been read"
+        (wanted if sample.digest in seen else seen).add(sample.digest)
+    copies: dict[str, list[int]] = defaultdict(list)
+    for position, sample in enumerate(dataset.samples):
+        if sample.digest in wanted:
+            copies[sample.digest].append(position)
+    return copies
 
 
 def _left(positions: list[int], verdict: Verdict) -> list[int]:
@@ -199,16 +210,18 @@ def groups(dataset: Dataset) -> NDArray[np.int64]:
         int64 [n], the number of each sample's group, from 0 without gaps. Groups are numbered in the order of
         their smallest digests, so that neither the order of files nor their names matter.
     """
+    if not dataset.samples:
+        return np.empty(0, np.int64)
     leaders = _leaders(dataset.samples, dataset.twins)
-    smallest: dict[int, str] = {}
-    for leader, sample in zip(leaders, dataset.samples, strict=True):
-        smallest[leader] = min(sample.digest, smallest.get(leader, sample.digest))
-    ordered = sorted(smallest, key=lambda leader: smallest[leader])
-    numbers = {leader: number for number, leader in enumerate(ordered)}
-    return np.array([numbers[leader] for leader in leaders], dtype=np.int64)
+    by_digest = sorted(range(len(leaders)), key=lambda position: dataset.samples[position].digest)
+    ranks = np.empty(len(leaders), np.int64)
+    ranks[by_digest] = np.arange(len(leaders))
+    smallest = np.full(len(leaders), len(leaders))
+    np.minimum.at(smallest, leaders, ranks)
+    return np.unique(smallest[leaders], return_inverse=True)[1].astype(np.int64)
 
 
-def _leaders(samples: tuple[Sample, ...], twins: tuple[tuple[str, str], ...]) -> list[int]:
+def _leaders(samples: tuple[Sample, ...], twins: tuple[tuple[str, str], ...]) -> NDArray[np.int64]:
     """For each sample the position of one that stands for its whole group (union-find with path halving)."""
     parent = list(range(len(samples)))
 
@@ -218,19 +231,14 @@ def _leaders(samples: tuple[Sample, ...], twins: tuple[tuple[str, str], ...]) ->
             position = parent[position]
         return position
 
-    first: dict[tuple[str, str], int] = {}
+    of_digest: dict[str, int] = {}
+    of_group: dict[str, int] = {}
     for position, sample in enumerate(samples):
-        for bond in _bonds(sample):
-            parent[find(position)] = find(first.setdefault(bond, position))
+        parent[find(position)] = find(of_digest.setdefault(sample.digest, position))
+        if sample.group is not None:
+            parent[find(position)] = find(of_group.setdefault(sample.group, position))
     for one, other in twins:
-        ends = first.get(("digest", one)), first.get(("digest", other))
+        ends = of_digest.get(one), of_digest.get(other)
         if ends[0] is not None and ends[1] is not None:
             parent[find(ends[0])] = find(ends[1])
-    return [find(position) for position in range(len(samples))]
-
-
-def _bonds(sample: Sample) -> Iterator[tuple[str, str]]:
-    """What binds a sample to others: its content, and the group that the user named."""
-    yield "digest", sample.digest
-    if sample.group is not None:
-        yield "group", sample.group
+    return np.fromiter((find(position) for position in range(len(samples))), dtype=np.int64)

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from sys import intern
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from headstart import scratch
 from headstart.pictures.decode import Facts
 
 SIDE = 256  # pixels: the long side at which light and sharpness are measured; smaller pictures are not enlarged
@@ -17,7 +19,10 @@ COLOUR_SIDE = 64  # pixels: the long side at which colours are counted, at least
 LEVELS = 4  # of each of three channels in a colour histogram
 TILES, SHARPEST = 4, 4  # sharpness: 4 x 4 tiles, of which the four sharpest count
 
-_MEASURED = ("brightness", "contrast", "darkest", "brightest", "sharpness")
+_MEASURED = ("quality", "brightness", "contrast", "darkest", "brightest", "sharpness")
+_WHOLE = {"width": np.int32, "height": np.int32, "file_bytes": np.int64}
+_NAMES = ("format", "mode")
+_BLOCK = 8192  # rows of colours that are divided at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +82,17 @@ class Looks:
     def take(self, rows: NDArray[np.int64] | Sequence[int]) -> "Looks":
         """The looks of the pictures at `rows` int [m], in that order."""
         rows = np.asarray(rows, np.int64)
-        columns: dict[str, Any] = {}
-        for name, column in vars(self).items():
-            columns[name] = tuple(column[row] for row in rows) if isinstance(column, tuple) else column[rows]
+        return replace(self.measures(rows), prints=self.prints[rows], colours=self.colours[rows])
+
+    def measures(self, rows: NDArray[np.int64] | Sequence[int]) -> "Looks":
+        """`take` without what is large: `prints` and `colours` are of no picture."""
+        rows = np.asarray(rows, np.int64)
+        columns: dict[str, Any] = {"prints": self.prints[:0], "colours": self.colours[:0]}
+        for name in (*_WHOLE, *_MEASURED):
+            columns[name] = getattr(self, name)[rows]
+        for name in _NAMES:
+            column = getattr(self, name)
+            columns[name] = tuple(column[row] for row in rows.tolist())
         return Looks(**columns)
 
 
@@ -122,24 +135,41 @@ def from_stored(record: Mapping[str, Any], content: bytes) -> Look | None:
     return Look(**{**record, "quality": quality}, fingerprint=fingerprint, colours=shares)
 
 
+class Gathering:
+    """The looks of n pictures while they come in, in any order; what is large is in `scratch` arrays."""
+
+    def __init__(self, n: int) -> None:
+        self._numbers: dict[str, NDArray[Any]] = {name: np.zeros(n, kind) for name, kind in _WHOLE.items()}
+        self._numbers |= {name: np.zeros(n, np.float32) for name in _MEASURED}
+        self._names = {name: [""] * n for name in _NAMES}
+        self._prints = scratch.empty((n, PRINT_SIDE, PRINT_SIDE), np.uint8)
+        self._colours = scratch.empty((n, LEVELS**3), np.float32)
+        self.known = np.zeros(n, np.bool_)
+
+    def put(self, row: int, record: Look) -> None:
+        """Keep the looks of the picture at `row`."""
+        for name, column in self._numbers.items():
+            column[row] = getattr(record, name)
+        for name, names in self._names.items():
+            names[row] = intern(getattr(record, name))  # a few different ones, however many pictures
+        self._prints[row], self._colours[row] = record.fingerprint, record.colours
+        self.known[row] = True
+
+    def looks(self) -> Looks:
+        """The columns, once all rows are `known`."""
+        for start in range(0, len(self._colours), _BLOCK):
+            block = self._colours[start : start + _BLOCK]
+            block /= block.sum(axis=1, keepdims=True)
+        names = {name: tuple(column) for name, column in self._names.items()}
+        return Looks(**self._numbers, **names, prints=self._prints, colours=self._colours)  # type: ignore[arg-type]
+
+
 def gather(records: Sequence[Look]) -> Looks:
     """The columns of n `records`, in their order."""
-
-    def column(name: str, kind: type[np.generic]) -> NDArray[Any]:
-        return np.array([getattr(record, name) for record in records], dtype=kind)
-
-    shares = column("colours", np.float32).reshape(-1, LEVELS**3)
-    return Looks(
-        width=column("width", np.int32),
-        height=column("height", np.int32),
-        file_bytes=column("file_bytes", np.int64),
-        format=tuple(record.format for record in records),
-        mode=tuple(record.mode for record in records),
-        quality=column("quality", np.float32),
-        **{name: column(name, np.float32) for name in _MEASURED},
-        prints=column("fingerprint", np.uint8).reshape(-1, PRINT_SIDE, PRINT_SIDE),
-        colours=shares / shares.sum(axis=1, keepdims=True),
-    )
+    gathering = Gathering(len(records))
+    for row, record in enumerate(records):
+        gathering.put(row, record)
+    return gathering.looks()
 
 
 def sharpness(luma: NDArray[np.uint8]) -> float:

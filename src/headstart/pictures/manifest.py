@@ -5,6 +5,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from sys import intern
 
 from headstart.errors import DataError
 from headstart.pictures.addresses import as_path, is_url
@@ -59,7 +60,7 @@ def _sample(manifest: Path, line: int, row: Mapping[str, str], group_column: str
         raise DataError(f"{manifest}, line {line}: the path is empty. Fill it in or remove the line.")
     return Sample(
         path=_path(row["path"].strip()),
-        label=row.get("label", "").strip(),
+        label=intern(row.get("label", "").strip()),  # a few different ones, however many pictures
         given=_part(manifest, line, row.get("split", "").strip()),
         group=row.get(group_column, "").strip() or None,
     )

@@ -3,6 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +47,7 @@ class Split:
         return self.parts[self.train]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Group:
     """Samples that must stay together: how many there are of each class, and the part they already have, if any."""
 
@@ -121,7 +123,7 @@ def draw_test(candidates: list[Group], fraction: float) -> set[int]:
         if group.number in taken or any(left[label] <= TRAINING_GROUPS for label in group.counts):
             return
         taken.add(group.number)
-        have.update(group.counts)
+        _add(have, group)
         left.subtract(dict.fromkeys(group.counts, 1))
 
     def gain(group: Group) -> float:
@@ -158,11 +160,14 @@ def deal(training: list[Group], folds: int) -> dict[int, int]:
 
     def give(group: Group, fold: int) -> None:
         part_of[group.number] = fold
-        have[fold].update(group.counts)
+        _add(have[fold], group)
         sizes[fold] += sum(group.counts.values())
 
     def fullness(group: Group, fold: int) -> tuple[float, int]:
-        return sum(have[fold][label] / totals[label] for label in group.counts), sizes[fold]
+        full = 0.0
+        for label in group.counts:
+            full += have[fold][label] / totals[label]
+        return full, sizes[fold]
 
     for group in training:
         if group.number in part_of:
@@ -193,14 +198,19 @@ def _gather(
     dataset: Dataset, numbers: NDArray[np.int64], positions: NDArray[np.int64], known: Mapping[str, int]
 ) -> list[Group]:
     """The groups of the samples at `positions`, in the order of their numbers."""
-    counts: dict[int, Counter[str]] = defaultdict(Counter)
     parts: dict[int, set[int]] = defaultdict(set)
-    for position in positions:
-        sample, number = dataset.samples[position], int(numbers[position])
-        counts[number][sample.label] += 1
-        if sample.digest in known:
-            parts[number].add(known[sample.digest])
-    return [Group(number, counts[number], _joint_part(parts[number])) for number in sorted(counts)]
+    for position in positions.tolist() if known else ():
+        if (digest := dataset.samples[position].digest) in known:
+            parts[int(numbers[position])].add(known[digest])
+    ordered = positions[np.argsort(numbers[positions], kind="stable")]
+    labels = (dataset.samples[position].label for position in ordered.tolist())
+    alike: dict[tuple[tuple[str, int], ...], Counter[str]] = {}  # most groups are one picture: few different counts
+    groups = []
+    for number, members in groupby(zip(numbers[ordered].tolist(), labels, strict=True), key=itemgetter(0)):
+        counts = Counter([label for _, label in members])
+        part = _joint_part(parts[number]) if number in parts else None
+        groups.append(Group(number, alike.setdefault(tuple(counts.items()), counts), part))
+    return groups
 
 
 def _joint_part(parts: set[int]) -> int | None:
@@ -215,9 +225,14 @@ def _shuffled(members: list[Group], seed: int, purpose: str) -> list[Group]:
     return [members[position] for position in generator.permutation(len(members))]
 
 
+def _add(counts: Counter[str], group: Group) -> None:
+    for label, n in group.counts.items():  # a third of the time of `update`
+        counts[label] += n
+
+
 def _count(members: Iterable[Group]) -> Counter[str]:
     """The number of samples of each class."""
     counts: Counter[str] = Counter()
     for group in members:
-        counts.update(group.counts)
+        _add(counts, group)
     return counts

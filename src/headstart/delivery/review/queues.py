@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.delivery.review.again import Material, Trained
+from headstart.features.picked import Picked
 from headstart.judging.suspects import Evidence, label_suspects, outlier_suspects
-from headstart.learning.novelty import held_out_distances
+from headstart.learning.novelty import held_out_distances, unit
 from headstart.pictures.dataset import Sample
 from headstart.pictures.overlay import pair_key
 from headstart.pictures.split import TEST
@@ -110,7 +111,7 @@ def uncertain(material: Material, trained: Trained) -> list[Item]:
     """
     said = ask(material, trained)
     outside = _new_items(trained, said)
-    waiting = _diverse(outside, said.probabilities, _units(material, said.samples), trained.classes)
+    waiting = _diverse(outside, said.probabilities, _vectors(material, said.samples), trained.classes)
     samples = [trained.examples.dataset.samples[place] for place in trained.judged.tolist()]
     items = list(_judged_items(trained).values())
     unknown = [not trained.overlay.is_confirmed(item.id, item.label) for item in items]
@@ -118,7 +119,7 @@ def uncertain(material: Material, trained: Trained) -> list[Item]:
     inside = _diverse(
         [items[place] for place in keep],
         trained.probabilities[keep],
-        _units(material, [samples[place] for place in keep]),
+        _vectors(material, [samples[place] for place in keep]),
         trained.classes,
     )
     return waiting + inside[: max(0, MOST_UNCERTAIN - len(waiting))]
@@ -174,7 +175,7 @@ def ask(material: Material, trained: Trained) -> Said:
         if sample.digest not in inside:
             first.setdefault(sample.digest, sample)
     samples = tuple(first.values())
-    vectors = material.features.vectors[material.features.rows(samples)]
+    vectors = Picked(material.features.vectors, material.features.rows(samples))
     classifier = trained.solved.classifier
     return Said(samples, classifier.probabilities(vectors), classifier.novelty.scores(vectors))
 
@@ -201,7 +202,7 @@ def diverse(margins: NDArray[np.float64], units: NDArray[np.float32], most: int)
 
 
 def _diverse(
-    items: list[Item], probabilities: NDArray[np.float64], units: NDArray[np.float32], classes: tuple[str, ...]
+    items: list[Item], probabilities: NDArray[np.float64], vectors: Picked, classes: tuple[str, ...]
 ) -> list[Item]:
     if not items:
         return []
@@ -209,27 +210,26 @@ def _diverse(
     two = np.take_along_axis(probabilities, likeliest, axis=1)
     margins = two[:, 0] - two[:, 1]
     found = []
-    for row in diverse(margins, units, MOST_UNCERTAIN).tolist():
+    pool = np.argsort(margins, kind="stable")[: POOL * MOST_UNCERTAIN]
+    for row in pool[diverse(margins[pool], unit(vectors[pool]), MOST_UNCERTAIN)].tolist():
         first, second = (classes[number] for number in likeliest[row].tolist())
         reason = f"undecided between {first!r} and {second!r}: probability {two[row, 0]:.2f} against {two[row, 1]:.2f}"
         found.append(_because(items[row], reason, float(1 - margins[row])))
     return found
 
 
-def _units(material: Material, samples: tuple[Sample, ...] | list[Sample]) -> NDArray[np.float32]:
-    vectors = material.features.vectors[material.features.rows(samples)]
-    lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return np.asarray(vectors / lengths, dtype=np.float32)
+def _vectors(material: Material, samples: tuple[Sample, ...] | list[Sample]) -> Picked:
+    return Picked(material.features.vectors, material.features.rows(samples))
 
 
 def _evidence(trained: Trained, *, with_distances: bool = False) -> Evidence:
     """What `judging.suspects` asks for."""
-    examples, vectors = trained.examples, trained.examples.features.vectors
+    examples = trained.examples
     distances = np.full(len(examples.labels), np.nan)
     if with_distances:
         parts = examples.split.parts.astype(np.int64)
         folds = np.where(parts == TEST, parts.max() + 1, parts)
-        distances = held_out_distances(vectors[examples.rows], examples.labels, folds, examples.groups)
+        distances = held_out_distances(examples.vectors, examples.labels, folds, examples.groups)
     return Evidence(
         paths=tuple(sample.path for sample in examples.dataset.samples),
         labels=examples.labels,
@@ -237,7 +237,7 @@ def _evidence(trained: Trained, *, with_distances: bool = False) -> Evidence:
         held_out=trained.judged,
         probabilities=trained.probabilities,
         distances=distances,
-        looks=examples.features.looks.take(examples.rows[:0]),  # nobody asks how they look
+        looks=examples.features.looks.measures(examples.rows[:0]),  # nobody asks how they look
     )
 
 

@@ -43,11 +43,13 @@ class Atlas:
 
 def find(record: Record) -> Atlas | None:
     """The map of map.csv; None where there is none."""
-    rows = [row for row in record.points if _is_placed(row)]
+    rows = record.points.where(_is_placed)
     if not rows:
         return None
-    said = {row["path"]: row for row in record.predictions}
-    chosen = _chosen(rows, said)
+    wrong = {row["path"] for row in record.mistakes}
+    chosen = _chosen(rows, wrong)
+    shown = {row["path"] for row in chosen}
+    said = {row["path"]: row for row in record.predictions if row["path"] in shown}
     sizes = Counter(row["label"] for row in rows)
     ranked = sorted(sizes, key=lambda name: (-sizes[name], name))
     styled = sorted(ranked[:STYLES])
@@ -74,24 +76,23 @@ def _is_wrong(row: Row, said: dict[str, Row]) -> bool:
     return row["path"] in said and not is_right(said[row["path"]])
 
 
-def _chosen(rows: list[Row], said: dict[str, Row]) -> Rows:
+def _chosen(rows: Rows, wrong: set[str]) -> tuple[Row, ...]:
     """At most `MOST_POINTS` of `rows`: mistakes before others, and of those a random part, always the same."""
     if len(rows) <= MOST_POINTS:
         return tuple(rows)
     luck = np.random.default_rng([0, *b"report map"]).random(len(rows))
-    rank = np.array([_is_wrong(row, said) for row in rows]) * 2.0 + luck
-    kept = np.sort(np.argsort(-rank, kind="stable")[:MOST_POINTS])
-    return tuple(rows[place] for place in kept)
+    rank = np.array([row["path"] in wrong for row in rows]) * 2.0 + luck
+    return tuple(rows[np.sort(np.argsort(-rank, kind="stable")[:MOST_POINTS])])
 
 
-def _pictures(chosen: Rows, said: dict[str, Row]) -> tuple[str, ...]:
+def _pictures(chosen: tuple[Row, ...], said: dict[str, Row]) -> tuple[str, ...]:
     """The paths of the dots that show a picture: mistakes first, then a random part."""
     luck = np.random.default_rng([0, *b"report map pictures"]).random(len(chosen))
     rank = np.array([_is_wrong(row, said) for row in chosen]) * 2.0 + luck
     return tuple(chosen[place]["path"] for place in np.argsort(-rank, kind="stable")[:MOST_PICTURES])
 
 
-def _places(rows: Rows) -> list[tuple[float, float]]:
+def _places(rows: tuple[Row, ...]) -> list[tuple[float, float]]:
     """Where the dots lie in the drawing; both directions have the same scale, so that distances can be compared."""
     at = np.array([(float(row["x"]), -float(row["y"])) for row in rows])
     low, span = at.min(axis=0), np.maximum(np.ptp(at, axis=0), 1e-12)
@@ -107,7 +108,9 @@ def _point(row: Row, place: tuple[float, float], said: Row | None) -> list[Any]:
     return [*place, row["path"], words.plain(row["label"]), row["part"], *answer]
 
 
-def _drawing(rows: Rows, places: list[tuple[float, float]], styled: list[str], said: dict[str, Row]) -> Markup:
+def _drawing(
+    rows: tuple[Row, ...], places: list[tuple[float, float]], styled: list[str], said: dict[str, Row]
+) -> Markup:
     """One path for each class and part; rings around mistakes on top."""
     size = 9.0 if len(rows) <= 400 else 7.0 if len(rows) <= 1000 else 5.5
     number = {name: place for place, name in enumerate(styled)}

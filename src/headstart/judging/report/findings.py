@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from headstart.judging.report import losses, words
 from headstart.judging.report.record import Json, Record, Row, Rows
 
@@ -119,7 +121,7 @@ class Group:
     """Suspect pictures of one kind: `shown` of all `n`."""
 
     kind: Kind
-    shown: Rows
+    shown: tuple[Row, ...]
     n: int
 
 
@@ -150,7 +152,7 @@ class Findings:
     pairs: tuple[Pairs, ...]
     labels: Doubts | None
     groups: tuple[Group, ...]
-    table: Rows
+    table: tuple[Row, ...]
     table_of: int
 
     @property
@@ -168,28 +170,36 @@ def find(record: Record, twins: Sequence[tuple[str, str]], locate: Callable[[str
     """
     if not (record.problems or record.suspects or twins or record.split or record.metrics):
         return None
-    single = [row for row in record.suspects if row["path"]]
-    counts = Counter(row["kind"] for row in (*record.problems, *record.suspects))
+    single = {row["kind"] for row in record.suspects if row["path"]}
+    counts = record.numbers.copy()
     counts["near_duplicate"] = len(twins) or counts["near_duplicate"]
     weak = {"shortcut"} if counts["shortcut"] and not strong_shortcuts(record) else set()
     kinds = tuple(_kind(key, n, key in _GRAVE - weak) for key, n in _ordered(+counts))
-    labels = [row for row in record.suspects_of("label") if row["path"]]
-    others = [kind for kind in kinds if kind.key not in _SEPARATE and any(row["kind"] == kind.key for row in single)]
+    labels = record.suspects_of("label").where(_has_path)
     groups = []
-    for kind in others:
-        rows = [{**row, "reason": words.tight(row["reason"])} for row in record.suspects_of(kind.key) if row["path"]]
-        groups.append(Group(kind, tuple(rows[:OF_A_KIND]), len(rows)))
+    for kind in [kind for kind in kinds if kind.key not in _SEPARATE and kind.key in single]:
+        rows = record.suspects_of(kind.key).where(_has_path)
+        shown = tuple({**row, "reason": words.tight(row["reason"])} for row in rows[:OF_A_KIND])
+        groups.append(Group(kind, shown, len(rows) + record.unnamed[kind.key]))
     return Findings(
         lead=_lead(kinds),
         kinds=kinds,
         losses=losses.find(record),
         notes=tuple(_notes(record)),
         pairs=tuple(_pairs(record, twins, locate)),
-        labels=Doubts(tuple(_doubt(row) for row in labels[:LABELS]), len(labels)) if labels else None,
+        labels=_doubts(record, labels) if labels else None,
         groups=tuple(groups),
-        table=record.problems[:TABLE_ROWS],
-        table_of=len(record.problems),
+        table=tuple(record.problems[:TABLE_ROWS]),
+        table_of=sum(record.numbers[kind] for kind in {row["kind"] for row in record.problems}),
     )
+
+
+def _doubts(record: Record, labels: Rows) -> Doubts:
+    return Doubts(tuple(_doubt(row) for row in labels[:LABELS]), len(labels) + record.unnamed["label"])
+
+
+def _has_path(row: Row) -> bool:
+    return bool(row["path"])
 
 
 def _ordered(counts: Counter[str]) -> list[tuple[str, int]]:
@@ -222,7 +232,8 @@ def _notes(record: Record) -> Iterator[Note]:
     found = (record.metrics.get("audit") or {}).get("shortcuts") or ()
     severity = {_said(one): str(one.get("severity") or "") for one in found if isinstance(one, dict)}
     together: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for row in (*(row for row in record.suspects if not row["path"]), *_shortcut_notes(record)):
+    general = record.suspects.where(lambda row: not row["path"])
+    for row in (*general, *_shortcut_notes(record)):
         together[row["kind"], row["action"]].append(row["reason"])
     for (kind, action), reasons in together.items():
         several, _, one = KINDS.get(kind, (words.title(kind), "", words.title(kind)))
@@ -256,19 +267,21 @@ def _said(found: Json | str) -> str:
 
 
 def _pairs(record: Record, twins: Sequence[tuple[str, str]], locate: Callable[[str], Path]) -> Iterator[Pairs]:
-    labels = {row["path"]: row["class"] for row in record.split}
-    labels |= {row["path"]: row["label"] for row in record.predictions}
+    found = {key: [_named_pair(row, locate) for row in record.problems_of(key)] for key in ("leak", "duplicate")}
+    pairs_of = {key: [pair for pair in pairs if pair is not None] for key, pairs in found.items()}
+    pairs_of["duplicate"] = pairs_of["duplicate"] or _copies(record)
+    pairs_of["near_duplicate"] = list(twins)
+    wanted = {path for pairs in pairs_of.values() for pair in pairs for path in pair}
+    labels = {row["path"]: row["class"] for row in record.split if row["path"] in wanted}
+    labels |= {row["path"]: row["label"] for row in record.predictions if row["path"] in wanted}
     for key, name, lead in (
         ("leak", "Leaks", "The same picture in the test and among those to learn from."),
         ("duplicate", "Exact copies", "Copies of a picture stay together in one part, and count once in intervals."),
+        ("near_duplicate", "Near copies", "Nearly the same picture; they stay together in one part."),
     ):
-        found = [_named_pair(row, labels, locate) for row in record.problems_of(key)]
-        pairs = [pair for pair in found if pair is not None] or (_copies(record, labels) if key == "duplicate" else [])
+        pairs = [Pair(one, other, labels.get(one, ""), labels.get(other, "")) for one, other in pairs_of[key]]
         if pairs:
             yield _shown(key, name, lead, pairs)
-    if twins:
-        pairs = [Pair(one, other, labels.get(one, ""), labels.get(other, "")) for one, other in twins]
-        yield _shown("near_duplicate", "Near copies", "Nearly the same picture; they stay together in one part.", pairs)
 
 
 def _shown(key: str, name: str, lead: str, pairs: Sequence[Pair]) -> Pairs:
@@ -277,12 +290,12 @@ def _shown(key: str, name: str, lead: str, pairs: Sequence[Pair]) -> Pairs:
     return Pairs(key, name, lead, tuple(ordered[:PAIRS]), len(pairs))
 
 
-def _named_pair(row: Row, labels: dict[str, str], locate: Callable[[str], Path]) -> Pair | None:
+def _named_pair(row: Row, locate: Callable[[str], Path]) -> tuple[str, str] | None:
     """The pair that a row of problems.csv speaks of; None where its words name no file that is there."""
     named = _TWIN.fullmatch(row["detail"])
     if named is None or not _is_file(locate, named[1]):
         return None
-    return Pair(row["path"], named[1], labels.get(row["path"], ""), labels.get(named[1], ""))
+    return row["path"], named[1]
 
 
 def _is_file(locate: Callable[[str], Path], path: str) -> bool:
@@ -292,10 +305,11 @@ def _is_file(locate: Callable[[str], Path], path: str) -> bool:
         return False
 
 
-def _copies(record: Record, labels: dict[str, str]) -> list[Pair]:
+def _copies(record: Record) -> list[tuple[str, str]]:
     """The first two of each set of pictures with one digest."""
+    starts = np.fromiter((hash(row["digest"]) for row in record.split), np.int64)  # 8 bytes of each, not all of it
+    values, counts = np.unique(starts, return_counts=True)
     by_digest: dict[str, list[str]] = defaultdict(list)
-    for row in record.split:
+    for row in record.split[np.flatnonzero(np.isin(starts, values[counts > 1]))]:
         by_digest[row["digest"]].append(row["path"])
-    several = [paths for digest, paths in by_digest.items() if digest and len(paths) > 1]
-    return [Pair(paths[0], paths[1], labels[paths[0]], labels[paths[1]]) for paths in several]
+    return [(paths[0], paths[1]) for digest, paths in by_digest.items() if digest and len(paths) > 1]

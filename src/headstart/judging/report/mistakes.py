@@ -1,7 +1,7 @@
 """What goes wrong: the worst mistakes, which class is taken for which, and a sample of right and wrong answers."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ class Cell:
     predicted: str
     n: int
     shade: float
-    shown: Rows
+    shown: tuple[Row, ...]
 
     @property
     def is_right(self) -> bool:
@@ -76,11 +76,11 @@ class Mistakes:
     n: int
     of: int
     lead: str
-    worst: Rows
+    worst: tuple[Row, ...]
     matrix: Matrix
     classes: tuple[ClassRow, ...]
-    right_sample: Rows
-    wrong_sample: Rows
+    right_sample: tuple[Row, ...]
+    wrong_sample: tuple[Row, ...]
     right: int
 
     @property
@@ -96,13 +96,12 @@ def find(record: Record) -> Mistakes | None:
     table = np.array(record.test["confusion"], dtype=np.int64)
     wrong = record.mistakes
     count = int(table.sum() - table.trace())
-    worst = wrong[:WORST]
-    right = [row for row in record.predictions if is_right(row)]
+    right = record.predictions.where(is_right)
     return Mistakes(
         n=count,
         of=record.test["n"],
         lead=_lead(record, count),
-        worst=worst,
+        worst=tuple(wrong[:WORST]),
         matrix=_matrix(record, table),
         classes=tuple(_class_rows(record, table)),
         right_sample=_sample(right, SAMPLE),
@@ -126,12 +125,12 @@ def commonest(record: Record, limit: int = 3) -> list[tuple[str, str, int]]:
     return [(record.classes[i // k], record.classes[i % k], int(flat[i])) for i in order if flat[i]]
 
 
-def _sample(rows: Sequence[Row], most: int) -> Rows:
+def _sample(rows: Rows, most: int) -> tuple[Row, ...]:
     """At most `most` of `rows`, drawn at random, always the same ones."""
     if len(rows) <= most:
         return tuple(rows)
     chosen = np.random.default_rng([0, *b"report sample"]).choice(len(rows), most, replace=False)
-    return tuple(rows[place] for place in np.sort(chosen))
+    return tuple(rows[np.sort(chosen)])
 
 
 def _class_rows(record: Record, table: IntArray) -> Iterator[ClassRow]:
@@ -193,11 +192,16 @@ def _members(record: Record, classes: set[str]) -> dict[tuple[str, str], list[Ro
     """Rows to show for each field: the most confident mistakes, and of the right ones the least confident."""
     members: dict[tuple[str, str], list[Row]] = defaultdict(list)
     room = IN_ALL_CELLS
-    right = sorted((row for row in record.predictions if is_right(row)), key=lambda row: float(row["probability"]))
-    for row in (*record.mistakes, *right):
-        cell = members[row["label"], row["predicted"]]
-        most = RIGHT_IN_CELL if is_right(row) else WRONG_IN_CELL
-        if room and len(cell) < most and {row["label"], row["predicted"]} <= classes:
-            cell.append(row)
-            room -= 1
+    right = record.predictions.where(is_right, by=lambda row: float(row["probability"]))
+    for rows, most in ((record.mistakes, WRONG_IN_CELL), (right, RIGHT_IN_CELL)):
+        chosen: list[int] = []
+        taken: Counter[tuple[str, str]] = Counter()
+        for place, row in enumerate(rows if room else ()):
+            cell = row["label"], row["predicted"]
+            if room and taken[cell] < most and classes.issuperset(cell):
+                taken[cell] += 1
+                chosen.append(place)
+                room -= 1
+        for row in rows[np.array(chosen, np.int64)]:
+            members[row["label"], row["predicted"]].append(row)
     return members

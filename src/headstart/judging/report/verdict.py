@@ -191,7 +191,7 @@ def _chips_of_data(record: Record) -> Iterator[Chip]:
     if shortcuts := findings.strong_shortcuts(record):
         more = "Something beside the content tells the classes apart, such as the size of the file."
         yield Chip(words.many(shortcuts, "strong shortcut"), "bad", more, "data")
-    wrong = len(record.suspects_of("label"))
+    wrong = record.numbers["label"]
     total = max(len(record.split), record.test["n"], 1)
     if wrong >= MANY_WRONG_LABELS * total and wrong:
         yield Chip(
