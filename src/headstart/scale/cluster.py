@@ -64,7 +64,10 @@ def joined(on: str) -> Iterator[Cluster]:
     if on != LOCAL and _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray does by itself, but for its client
     import ray
+    import ray._private.worker
 
+    # Else it tells of lost workers on standard output, whatever `log_to_driver` says, in the midst of our answers.
+    ray._private.worker._worker_logs_enabled = False
     try:
         ray.init(**_where(on), log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
