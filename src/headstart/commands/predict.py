@@ -15,6 +15,7 @@ from headstart.errors import HeadstartError, UsageError
 from headstart.options import given_options, on_a_cluster, what_is_promised, where_it_runs
 
 if TYPE_CHECKING:
+    from headstart.delivery.answers import Shown
     from headstart.delivery.parts import Answer
     from headstart.delivery.predictor import Predictor
     from headstart.learning.classifier import Asked
@@ -78,7 +79,8 @@ def predict(
     listed = answers.expand(pictures, sys.stdin)
     answer = _answers(predictor, cluster)
     if parts is None:
-        unreadable = _show(predictor, answer(listed, asked), form, asked, bool(coverage or sets), **chosen)
+        shown = answers.Shown(chosen.pop("top"), sets=bool(coverage or sets), unsure=asked.wanted is not None)
+        unreadable = _show(predictor, answer(listed, asked), form, shown, **chosen)
     else:
         unreadable = _keep(predictor, listed, answer, (parts, form, asked))
     if unreadable:
@@ -127,11 +129,9 @@ def _show(
     predictor: "Predictor",
     predictions: Iterator[Any],
     form: Any,
-    asked: "Asked",
-    with_sets: bool,
+    shown: "Shown",
     *,
     output: Path | None,
-    top: int,
     sheet: Path | None,
     explain: Path | None,
 ) -> int:
@@ -142,7 +142,6 @@ def _show(
     unreadable = 0
     tiles: list[sheets.Tile] = []
     with _opened(output) as stream:
-        shown = answers.Shown(top, sets=with_sets, unsure=asked.wanted is not None)
         write = answers.writer(form, stream, predictor.classes, shown)
         if explain is not None:
             from headstart.delivery import explain as explaining
