@@ -33,7 +33,7 @@ PARTS = {
         *("scan", "near_duplicates", "resolve", "check_classes", "split", "solve", "_try", "_out_of_fold", "examine"),
         *("try_classifier", "groups", "_promises"),
     ),
-    "headstart.features.extract": ("_read_and_embed", "_gather"),
+    "headstart.features.extract": ("_keep", "_gather"),
     "headstart.learning.solve": ("fit_head", "fit_novelty", "fit_sets", "fit_abstention"),
     "headstart.judging.assessment": (
         *("held_out_distances", "audit", "find_shortcuts", "check_promises", "baselines", "growth"),

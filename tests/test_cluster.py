@@ -3,7 +3,9 @@
 import json
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,6 +41,7 @@ from headstart.scale.embed import Known, embedding_on  # noqa: E402
 from headstart.scale.shipping import ship  # noqa: E402
 from headstart.scale.site import site_of  # noqa: E402
 
+RAY = shutil.which("ray", path=Path(sys.executable).parent)
 FAST = {"backbone": "tiny", "device": "cpu"}
 
 
@@ -375,3 +378,51 @@ def test_a_worker_that_dies_while_it_fine_tunes_costs_no_result(cluster, tmp_pat
     assert any(line.startswith("going on at epoch") for line in heard.lines)
     for mine, theirs in zip(history(tmp_path / "broken"), history(tmp_path / "whole"), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def test_a_cluster_that_runs_is_joined_from_outside(place, photos, tmp_path, cache):
+    client = free_port()
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    ports = [
+        f"--port={free_port()}",
+        f"--ray-client-server-port={client}",
+        "--min-worker-port=0",
+        "--max-worker-port=0",
+    ]
+    # Ten thousand ports from 10002 on are the workers' unless they may take any.
+    head = [RAY, "start", "--head", "--block", *ports, "--num-cpus=2", "--include-dashboard=false"]
+    words = [
+        "train",
+        str(photos),
+        "--backbone",
+        "tiny",
+        "--weights",
+        str(place / "tiny.safetensors"),
+        "--device",
+        "cpu",
+    ]
+    words += ["-o", str(tmp_path / "there"), "--on", f"ray://127.0.0.1:{client}"]
+    emptied(cache)
+    process = subprocess.Popen(head, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        done = subprocess.run([sys.executable, "-m", "headstart", *words], env=environment, timeout=200, check=False)
+        assert done.returncode == 0
+    finally:
+        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        process.wait()
+    train(photos, tmp_path / "here", options(place))
+    assert rounded(metrics(tmp_path / "there")) == rounded(metrics(tmp_path / "here"))
+
+
+def test_a_cluster_that_does_not_answer_is_said(headstart, photos):
+    status, _, err = headstart("check", photos, "--on", f"ray://127.0.0.1:{free_port()}")
+    assert status == 1
+    assert "no Ray cluster answers" in err

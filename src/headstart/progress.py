@@ -42,16 +42,18 @@ class LineProgress(Progress):
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
         """Announce a stage; see `Progress.stage`."""
-        started = last = time.monotonic()
-        done = 0
+        last, done = time.monotonic(), 0
+        first: tuple[float, int] | None = None  # when, and how many: what came before was getting ready
 
         def advance(count: int = 1, note: str = "") -> None:
-            nonlocal done, last
+            nonlocal done, last, first
             done += count
             now = time.monotonic()
-            if done and now - last >= SECONDS_BETWEEN_LINES:
+            if first is None:
+                first = now, done
+            elif done > first[1] and now - last >= SECONDS_BETWEEN_LINES:
                 last = now
-                rate = done / (now - started)
+                rate = (done - first[1]) / max(now - first[0], 1e-9)
                 left = max(0, total - done) / rate
                 self.stream.write(f"{name}: {done:,} of {max(done, total):,}, {rate:.0f}/s, about {left:.0f} s left")
                 self.stream.write(f"; {note}\n" if note else "\n")
