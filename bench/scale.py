@@ -131,7 +131,7 @@ def exponent(sizes: list[int], values: list[float]) -> str:
 
 
 def stage_rows(seen: dict[int, dict[str, Any]], command: str, stages: list[str]) -> list[list[str]]:
-    """For each stage: seconds, milliseconds a picture, and memory with each size, and how the seconds grow."""
+    """For each stage: seconds, those of processors, and memory with each size, and how both kinds of seconds grow."""
     sizes = [size for size in seen if command in seen[size]]
     rows = []
     for stage in stages:
@@ -139,10 +139,11 @@ def stage_rows(seen: dict[int, dict[str, Any]], command: str, stages: list[str])
         if any(one is None for one in taken):
             continue
         cells = []
-        for size, one in zip(sizes, taken, strict=True):
-            cells += [f"{one['seconds']:.1f}", f"{1000 * one['seconds'] / size:.3f}"]
+        for one in taken:
+            cells += [f"{one['seconds']:.1f}", f"{one['cpu']:.1f}"]
             cells += [f"{one['anonymous']:.0f}", f"{one['file']:.0f}"]
-        rows.append([stage, *cells, exponent(sizes, [one["seconds"] for one in taken])])
+        growth = [exponent(sizes, [one[what] for one in taken]) for what in ("seconds", "cpu")]
+        rows.append([stage, *cells, *growth])
     return rows
 
 
@@ -159,8 +160,8 @@ def report(seen: dict[int, dict[str, Any]], command: str) -> str:
         stages += ["evaluate/try_classifier"] if name == "evaluate" else []
         header = [name]
         for size in sizes:
-            header += [f"{size:,}: s", "ms a picture", "MB", "MB of files"]
-        text += "\n" + table([*header, "seconds grow as n to the"], stage_rows(seen, name, stages))
+            header += [f"{size:,}: s", "core s", "MB", "MB of files"]
+        text += "\n" + table([*header, "s grow as n to the", "core s"], stage_rows(seen, name, stages))
     for size, one in seen.items():
         files = ", ".join(f"{name} {b / 1e6:.1f}" for name, b in sorted(one["run"].items()) if b > 200_000)
         text += (

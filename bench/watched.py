@@ -49,7 +49,10 @@ PARTS = {
 
 
 class Watch:
-    """What each stage took: seconds, and the largest RssAnon and RssFile (with RssShmem) while it ran, in MB."""
+    """What each stage took: seconds, seconds of processors ("cpu"), and memory in MB.
+
+    Memory is the largest RssAnon and RssFile (with RssShmem) while it ran.
+    """
 
     def __init__(self) -> None:
         self.taken: dict[str, dict[str, float]] = {}
@@ -62,17 +65,18 @@ class Watch:
         """Watch the block as `name`, inside of the stage that is open."""
         with self._lock:
             name = "/".join([*self.open[-1:], name])
-            self.taken.setdefault(name, {"seconds": 0.0, "anonymous": 0.0, "file": 0.0})
+            self.taken.setdefault(name, {"seconds": 0.0, "cpu": 0.0, "anonymous": 0.0, "file": 0.0})
             self.open.append(name)
         self._note()
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
-            seconds = time.perf_counter() - started
+            seconds, cpu = time.perf_counter() - started, time.process_time() - worked
             self._note()
             with self._lock:
                 self.taken[name]["seconds"] += seconds
+                self.taken[name]["cpu"] += cpu
                 self.open.remove(name)
 
     def _sample(self) -> None:
