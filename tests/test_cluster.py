@@ -126,6 +126,13 @@ def test_features_split_and_metrics_are_those_of_one_process(cluster, place, cac
         assert (tmp_path / "one" / name).read_text() == (tmp_path / "two" / name).read_text()
 
 
+@pytest.mark.usefixtures("cluster")
+def test_nobody_is_told():
+    from ray._private.usage import usage_lib
+
+    assert not usage_lib.usage_stats_enabled()
+
+
 def test_what_is_known_is_not_embedded_again(cluster, photos, cache, backbone):
     emptied(cache)
     dataset, plan = scan(photos), plan_engine("cpu")
@@ -134,6 +141,13 @@ def test_what_is_known_is_not_embedded_again(cluster, photos, cache, backbone):
     items = list(embedding_on(cluster)(dataset.samples, photos, backbone, plan, known))
     assert [item.sample.path for item in items] == [sample.path for sample in dataset.samples]
     assert {item.sample.label for item in items if item.vector is not None} == {"blue"}
+
+
+@pytest.mark.parametrize(
+    ("count", "workers", "size"), [(1, 2, 16), (10_000, 2, 156), (200_000, 64, 97), (10**6, 2, 256)]
+)
+def test_batches_are_small_where_there_is_little_to_do(count, workers, size):
+    assert lines.batch_size(count, workers) == size
 
 
 def test_known_digests_are_found_and_no_others():
@@ -236,14 +250,14 @@ class Slow:
 def test_ten_workers_are_killed_and_nothing_is_lost_or_done_twice(cluster, capfd):
     draw, killed = random.Random(0), []
     done = []
-    for item in lines.spread(cluster, Slow(), range(120 * lines.BATCH), "cpu"):
+    for item in lines.spread(cluster, Slow(), range(7680), "cpu"):
         done.append(item)
-        if len(killed) < 10 and len(done) % (8 * lines.BATCH) == 0:
+        if len(killed) < 10 and len(done) % 640 == 0:
             while not (found := workers()):  # the last ones killed are being replaced
                 time.sleep(0.05)
             killed.append(kill(draw.choice(found)))
     assert len(set(killed)) == 10
-    assert done == list(range(120 * lines.BATCH))
+    assert done == list(range(7680))
     assert capfd.readouterr().out == ""  # where answers may be written
 
 

@@ -13,7 +13,7 @@ from headstart import __version__
 from headstart.errors import HeadstartError
 from headstart.scale.cluster import Cluster
 
-BATCH = 64  # items that a worker gets at once: what is lost with a worker, and done again
+LEAST, MOST, ROUNDS = 16, 256, 32  # items that a worker gets at once, so that each gets so many batches of a wave
 WAVE = 200_000  # items that are given to the cluster at once, so that its memory holds no more
 ASKED_AHEAD = 4  # batches on their way to this process
 Do = Callable[[list[Any]], list[Any]]
@@ -45,10 +45,19 @@ def spread(cluster: Cluster, work: Work, items: Iterable[Any], device: str) -> I
         yield from _spread(cluster, work, wave, device)
 
 
+def batch_size(count: int, workers: int) -> int:
+    """How many of `count` items a worker gets at once: what is lost with it, and done again.
+
+    Small enough that all are busy to the end; large enough that handing over costs little (`bench/ceiling.py`).
+    """
+    return max(LEAST, min(MOST, count // (ROUNDS * workers)))
+
+
 def _spread(cluster: Cluster, work: Work, wave: list[Any], device: str) -> Iterator[Any]:
     import ray
 
-    batches = [pickle.dumps(wave[start : start + BATCH]) for start in range(0, len(wave), BATCH)]
+    size = batch_size(len(wave), cluster.workers(device))
+    batches = [pickle.dumps(wave[start : start + size]) for start in range(0, len(wave), size)]
     workers = min(cluster.workers(device), len(batches))
     conductor = ray.remote(_Conductor).options(num_cpus=0).remote(work, __version__, workers, device)
     held = ray.put(batches)
