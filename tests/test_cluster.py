@@ -128,7 +128,7 @@ def test_features_split_and_metrics_are_those_of_one_process(cluster, place, cac
 
 @pytest.mark.usefixtures("cluster")
 def test_nobody_is_told():
-    from ray._private.usage import usage_lib
+    from ray._common.usage import usage_lib
 
     assert not usage_lib.usage_stats_enabled()
 
