@@ -14,10 +14,11 @@ Result = TypeVar("Result")
 def core_count() -> int:
     """The number of processor cores that this process may use; `HEADSTART_CORES` says fewer."""
     most = int(given) if (given := os.environ.get("HEADSTART_CORES", "")).isdecimal() and int(given) else sys.maxsize
-    return min(most, _cores())
+    return min(most, machine_cores())
 
 
-def _cores() -> int:
+def machine_cores() -> int:
+    """The number of processor cores that the system lets this process use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

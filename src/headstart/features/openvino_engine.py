@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import StorageError, UsageError
+from headstart.parallel import machine_cores
 from headstart.storage import cache_folder, written_atomically
 
 # Importing openvino tells its makers so over the network, through this package; where it is missing, nobody is told.
@@ -118,6 +119,8 @@ def _compiled(core: Any, graph: Path, threads: int, precision: str, part: Part) 
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": precision,
     }
+    if threads < machine_cores():  # else each of several processes would tie its threads to the first cores
+        options["ENABLE_CPU_PINNING"] = False
     kept = _compiled_path(core, content + part.name.encode(), options)
     if kept.is_file():
         blob = kept.read_bytes()
