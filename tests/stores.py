@@ -105,6 +105,18 @@ def _application(inner, faults: Faults):
 
 
 @contextmanager
+def _running(server) -> Iterator[str]:
+    """The server at work in threads of its own; gives its address."""
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
 def s3_server(faults: Faults) -> Iterator[str]:
     """An S3 server with an empty bucket; gives its address."""
     from moto.server import DomainDispatcherApplication, create_backend_app
@@ -122,13 +134,8 @@ def s3_server(faults: Faults) -> Iterator[str]:
 
     moto = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", 0, _application(moto, faults), threaded=True, request_handler=Quiet)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with _running(server) as address:
+        yield address
 
 
 @contextmanager
@@ -178,14 +185,9 @@ def web_server(folder: Path, faults: Faults, *, ranges: bool = True) -> Iterator
             super().do_HEAD()
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
     server.handle_error = lambda *_: None
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with _running(server) as address:
+        yield address
 
 
 def upload(address: str, files: Iterable[tuple[str, bytes]]) -> None:

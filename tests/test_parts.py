@@ -92,6 +92,15 @@ def test_another_model_or_another_promise_is_refused(predictor, pictures, tmp_pa
         list(write_parts(Parts(tmp_path / "full", "csv", predictor.classifier, DEFAULT), [], predictor.stream))
 
 
+@pytest.mark.parametrize("content", ["{half", "[1, 2]"])
+def test_a_damaged_plan_is_said(predictor, tmp_path, content):
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    (folder / "_plan.json").write_text(content)
+    with pytest.raises(UsageError, match="is damaged"):
+        list(write_parts(Parts(folder, "csv", predictor.classifier, DEFAULT), [], predictor.stream))
+
+
 def test_parquet_and_json_lines_say_what_the_csv_says(predictor, pictures, tmp_path):
     for form in ("csv", "parquet", "jsonl"):
         plan = Parts(tmp_path / form, form, predictor.classifier, Asked(wanted=0.95))

@@ -99,7 +99,10 @@ def _claim(parts: Parts) -> None:
     """Make the folder that of these parts, or see that it is."""
     folder, plan = parts.folder, json.loads(json.dumps(parts.to_json()))
     if (folder / PLAN).is_file():
-        former = json.loads((folder / PLAN).read_text("utf-8"))
+        try:
+            former = dict(json.loads((folder / PLAN).read_text("utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{folder / PLAN} is damaged ({error}). Delete the folder, or choose another.") from error
         if former != plan:
             changed = ", ".join(key for key in plan if former.get(key) != plan[key])
             raise UsageError(f"{folder} holds predictions of another {changed}. Choose another folder, or delete it.")

@@ -61,9 +61,9 @@ def _spread(cluster: Cluster, work: Work, wave: list[Any], device: str) -> Itera
     workers = min(cluster.workers(device), len(batches))
     conductor = ray.remote(_Conductor).options(num_cpus=0).remote(work, __version__, workers, device)
     held = ray.put(batches)
-    conductor.start.remote(held)
-    asked = deque(conductor.take.remote() for _ in range(ASKED_AHEAD))
     try:
+        ray.get(conductor.start.remote(held))  # or what went wrong there
+        asked = deque(conductor.take.remote() for _ in range(ASKED_AHEAD))
         while (answer := _unpacked(ray.get(asked.popleft()))) is not None:
             asked.append(conductor.take.remote())
             yield from answer
