@@ -86,18 +86,21 @@ class Deadly:
 
     def __init__(self, kills: int, pictures: int) -> None:
         self.when = set(random.Random(0).sample(range(pictures // 20, pictures * 9 // 10), kills))
-        self.passed, self.killed = 0, list[int]()
+        self.passed, self.due, self.killed = 0, 0, list[int]()
 
     def pass_by(self) -> None:
-        """A picture has come."""
+        """A picture has come. Where no worker is alive just now, the next one that is dies."""
         self.passed += 1
-        if self.passed in self.when:
-            victims = [
-                one for one in psutil.process_iter(["cmdline"]) if "MapWorker" in " ".join(one.info["cmdline"] or [])
-            ]
+        self.due += self.passed in self.when
+        if self.due == 0:
+            return
+        running = psutil.process_iter(["cmdline"])
+        victims = [one for one in running if "MapWorker" in " ".join(one.info["cmdline"] or [])]
+        if victims:
             victim = random.choice(victims)
             victim.kill()
             self.killed.append(victim.pid)
+            self.due -= 1
 
 
 def measured(folder: Path, timed: Timed) -> tuple[tuple[str, ...], np.ndarray]:
@@ -112,6 +115,7 @@ def killed_driver(folder: Path, pictures: int) -> tuple[int, int, float]:
     command = [sys.executable, "-m", "headstart", "check", str(folder), "--on", "ray"]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while sum(recipe.vectors for recipe in stored_recipes()) < pictures // 2:
+        assert first.poll() is None, "the command ended before it could be killed"
         time.sleep(0.2)
     first.send_signal(signal.SIGKILL)
     first.wait()
@@ -167,10 +171,10 @@ def main() -> None:
         ],
     ]
     spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-    command = f"python bench/cluster.py {options.photos.name} --pictures {options.pictures}"
+    command = f"python bench/cluster.py {options.photos.name} --pictures {options.pictures} --rounds {options.rounds}"
     text = (
-        f"`{command}`: {machine()}. {options.pictures:,} JPEG files, {options.rounds} rounds, medians; the ratio is of "
-        f"pairs ({spread}). Digests and vectors were the same to the bit in every run, the one with "
+        f"`{command}`: {machine()}. {options.pictures:,} JPEG files; medians of pairs of runs, {options.rounds} in "
+        f"number, ratios {spread}. Digests and vectors were the same to the bit in every run, the one with "
         f"{len(deadly.killed)} killed workers too. The command, killed when it had kept {kept:,} vectors and started "
         f"again, embedded the other {in_the_end - kept:,} and had {in_the_end:,} in the end ({again:.0f} s with the "
         "audit).\n\n"

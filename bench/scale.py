@@ -35,7 +35,7 @@ from results import machine, record, table
 
 KINDS, SIDE, PHASES, IN_FOLDER = 10, 64, 32, 10_000
 BACKBONE = "lcnet_050"
-PREDICTED = 100_000
+TRAIN_ALONE_ABOVE = 100_000
 COMMANDS = ("train", "check", "evaluate", "predict")
 STAGES = ("scan", "features", "split", "head", "evaluate", "judge", "maps", "save")
 
@@ -111,6 +111,8 @@ def measure(folder: Path, size: int, engine: str, commands: list[str]) -> dict[s
     seen["pictures"] = size_of(pictures)
     seen["run"] = {path.name: path.stat().st_size for path in run.iterdir() if path.is_file()}
     seen["accuracy"] = json.loads((run / "metrics.json").read_text())["test"]["accuracy"]["value"]
+    if size > TRAIN_ALONE_ABOVE:
+        return seen
     if "evaluate" in commands:
         seen["evaluate"] = watch(
             *(folder, engine, "evaluate", str(run), listed, "-o", str(folder / "evaluated")),
@@ -118,7 +120,7 @@ def measure(folder: Path, size: int, engine: str, commands: list[str]) -> dict[s
         )
     if "check" in commands:
         seen["check"] = watch(folder, engine, "check", listed, "-o", str(folder / "checked"))
-    if "predict" in commands and size <= PREDICTED:
+    if "predict" in commands:
         answers = str(folder / "answers.csv")
         seen["predict"] = watch(folder, engine, "predict", str(run), str(pictures), "--format", "csv", "-o", answers)
     return seen

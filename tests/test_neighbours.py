@@ -1,3 +1,4 @@
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from headstart.pictures import neighbours
 from headstart.pictures.near import MIRROR, near_duplicates, perceptual_hashes
 from headstart.pictures.neighbours import HASH_BITS, NEAREST, candidates
+from headstart.progress import Progress
 
 
 @pytest.fixture
@@ -72,6 +74,33 @@ def test_the_same_pairs_are_found_as_by_comparing_all(monkeypatch):
     numbers, proposed = (rows @ [len(vectors), 1] for rows in (slow, quick))
     assert np.isin(numbers, proposed).mean() > 0.99
     assert np.isin(proposed, numbers).mean() > 0.99
+
+
+class Counted(Progress):
+    """What was counted, and of how many, in each stage."""
+
+    def __init__(self):
+        self.stages = {}
+
+    @contextmanager
+    def stage(self, name, total):
+        self.stages[name] = [0, total]
+
+        def advance(count=1, note=""):  # noqa: ARG001
+            self.stages[name][0] += count
+
+        yield advance
+
+
+@pytest.mark.parametrize("limit", [0, 10_000], ids=["indexed", "compared"])
+def test_every_stage_counts_to_its_end(limit, monkeypatch):
+    monkeypatch.setattr(neighbours, "ALL_COMPARED", limit)
+    looks, vectors, _ = planted()
+    shown = Counted()
+    near_duplicates(looks, vectors, shown)
+    assert all(done == total > 0 for done, total in shown.stages.values())
+    kinds = {"neighbours", "pairs"} | (set() if limit else {"index", "hashes"})
+    assert shown.stages.keys() == {f"near duplicates: {kind}" for kind in kinds}
 
 
 def test_up_to_the_limit_all_are_compared(monkeypatch):

@@ -478,6 +478,19 @@ def test_the_map_keeps_the_mistakes_when_it_cannot_keep_all(tmp_path):
     assert all(0 <= x <= 1000 and 0 <= y <= 640 for x, y, *_ in found.points)
 
 
+def test_the_map_is_not_of_mistakes_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(atlas, "MOST_POINTS", 100)
+    monkeypatch.setattr(atlas, "MOST_WRONG", 5)
+    sample_run.make(tmp_path / "run", n_test=200, n_train=4000, pictures=False)
+    record = read_record(tmp_path / "run")
+    wrong = {row["path"] for row in record.mistakes}
+    found = atlas.find(record)
+    kept = {point[2] for point in found.points}
+    assert found.favours_mistakes
+    assert len(kept) == 100
+    assert 5 <= len(kept & wrong) < len(wrong)
+
+
 def test_axes_place_values_where_they_belong():
     axis = charts.Axis(10, 1000, (), "", is_log=True)
     assert [axis.at(value) for value in (10, 100, 1000, 5, 9999)] == pytest.approx([0, 0.5, 1, 0, 1])

@@ -20,7 +20,7 @@ from headstart.pictures.dataset import Dataset, Problem
 from headstart.storage import cache_folder, folder_bytes
 from headstart.workflow import Checked, Measured
 
-IN_FULL, ON_REQUEST = "all of them in problems.csv", "-o DIR writes all of them"
+IN_FULL, ON_REQUEST = "listed in problems.csv", "-o DIR lists them"
 WORST, CONFUSED, PATHS_SHOWN, CLASSES_SHOWN, CHANGED_SHOWN = 5, 5, 3, 12, 5
 WORTH_SAYING_TIMES, WORTH_SAYING_SECONDS = 1.5, 2.0
 
@@ -36,7 +36,7 @@ def run_lines(run: Run) -> Iterator[str]:
     yield from _tuning_lines(run)
     yield from _trial_lines(run.trial, run.examples.dataset.root)
     yield from _problem_lines(run.problems, IN_FULL)
-    yield from _suspect_lines(run.audit.suspects, "all of them in suspects.csv")
+    yield from _suspect_lines(run.audit.suspects, "listed in suspects.csv")
     if run.assessment.growth is not None:
         yield f"more pictures: {run.assessment.growth.verdict}"
     if solved.fitted.at_edge:
@@ -73,7 +73,7 @@ def check_lines(checked: Checked, data: Path) -> Iterator[str]:
     yield from _suspect_lines(checked.audit.suspects, ON_REQUEST)
     if checked.obstacle is None:
         findings = len(dataset.problems) + len(checked.audit.suspects)
-        found = f", with {findings} findings to look at" if findings else ""
+        found = f", with {findings:,} findings to look at" if findings else ""
         yield f"verdict: ready to train{found}"
         yield f"  headstart train {shlex.quote(str(data))}"
     else:
@@ -277,8 +277,8 @@ def _problem_lines(problems: Sequence[Problem], where: str) -> Iterator[str]:
     if gathered:
         yield f"problems ({where}):"
     for (kind, action), paths in gathered.items():
-        more = f", and {len(paths) - PATHS_SHOWN} more" if len(paths) > PATHS_SHOWN else ""
-        yield f"{len(paths):>5}  {kind.replace('_', ' ')}, {action}: {', '.join(paths[:PATHS_SHOWN])}{more}"
+        more = f", and {len(paths) - PATHS_SHOWN:,} more" if len(paths) > PATHS_SHOWN else ""
+        yield f"{len(paths):>5,}  {kind.replace('_', ' ')}, {action}: {', '.join(paths[:PATHS_SHOWN])}{more}"
     for problem in problems:
         if problem.kind == "empty_class":
             yield f"WARNING: the classifier cannot know {problem.path.rstrip('/')}: {problem.detail}"

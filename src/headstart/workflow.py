@@ -132,7 +132,7 @@ def train(
         scanned = {overlay.class_name(name) for name in dataset.classes}
         dataset, features = extract(dataset, backbone, plan, embedding=site.embed, progress=progress)
     with clock.stage("split"):
-        dataset = resolve(apply(paired(dataset, features), overlay), keep_leaks=options.keep_leaks)
+        dataset = resolve(apply(paired(dataset, features, progress), overlay), keep_leaks=options.keep_leaks)
         dataset = check_classes(dataset, scanned=scanned)
         parts = split(dataset, test_fraction=options.test_fraction, seed=options.seed, earlier=earlier)
         examples = Examples(dataset, features, parts)
@@ -207,9 +207,9 @@ def _unconfirmed(audit: Audit, dataset: Dataset, overlay: Overlay) -> Audit:
     )
 
 
-def paired(dataset: Dataset, features: Features) -> Dataset:
+def paired(dataset: Dataset, features: Features, progress: Progress = SILENT) -> Dataset:
     """The data set with the pairs of pictures that are nearly the same."""
-    return with_twins(dataset, features.digests, near_duplicates(features.looks, features.vectors))
+    return with_twins(dataset, features.digests, near_duplicates(features.looks, features.vectors, progress))
 
 
 def settled(options: TrainOptions) -> tuple["Recipe | None", TrainOptions]:
@@ -382,7 +382,7 @@ def check(
     scanned = scan(data, group_by=group_by or options.group_by, test=options.test_folder)
     backbone, plan = backbone_for(TrainOptions(), None, progress)
     dataset, features = extract(with_added(scanned, overlay), backbone, plan, embedding=site.embed, progress=progress)
-    dataset = resolve(apply(paired(dataset, features), overlay), keep_leaks=keep_leaks)
+    dataset = resolve(apply(paired(dataset, features, progress), overlay), keep_leaks=keep_leaks)
     try:
         ready = check_classes(dataset, scanned={overlay.class_name(name) for name in scanned.classes})
         examples = Examples(ready, features, split(ready, seed=seed))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.parallel import core_count
+from headstart.progress import SILENT, Progress
 
 FloatArray = NDArray[np.float32]
 
@@ -32,7 +33,11 @@ class Aligned:
 
 
 def align(
-    prints: NDArray[np.uint8], pairs: NDArray[np.int64], least: float, rows: NDArray[np.int64] | None = None
+    prints: NDArray[np.uint8],
+    pairs: NDArray[np.int64],
+    least: float,
+    rows: NDArray[np.int64] | None = None,
+    progress: Progress = SILENT,
 ) -> Aligned:
     """The best alignment of each pair of prints.
 
@@ -46,11 +51,12 @@ def align(
         pairs: int [m, 2], rows of `prints`, or places in `rows`.
         least: pairs with a smaller coarse correlation are not aligned finely.
         rows: int, of `prints`: so that those need not be copied, where only some of them count.
+        progress: shows how many pairs are done.
     """
     coarse, detail = np.empty(len(pairs), np.float32), np.full(len(pairs), -1, np.float32)
     mirrored = np.empty(len(pairs), np.bool_)
 
-    def of_block(start: int) -> None:
+    def of_block(start: int) -> int:
         block = slice(start, start + PAIRS_AT_ONCE)
         here = pairs[block] if rows is None else rows[pairs[block]]
         coarse[block], window, swapped, mirrored[block] = _best_window(prints, here)
@@ -58,10 +64,11 @@ def align(
         if len(close):
             sources, targets = _ends(prints, here[close], swapped[close], mirrored[block][close])
             detail[start + close] = _detail(sources, targets, window[close])
+        return len(here)
 
-    with ThreadPoolExecutor(core_count()) as pool:
-        for _ in pool.map(of_block, range(0, len(pairs), PAIRS_AT_ONCE)):
-            pass  # what a thread raised is raised here
+    with progress.stage("near duplicates: pairs", len(pairs)) as advance, ThreadPoolExecutor(core_count()) as pool:
+        for done in pool.map(of_block, range(0, len(pairs), PAIRS_AT_ONCE)):
+            advance(done)
     return Aligned(coarse, detail, mirrored)
 
 

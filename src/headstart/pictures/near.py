@@ -12,6 +12,7 @@ from headstart.pictures.alignment import align
 from headstart.pictures.dataset import Dataset
 from headstart.pictures.looks import PRINT_SIDE, Looks
 from headstart.pictures.neighbours import blocks, candidates
+from headstart.progress import SILENT, Progress
 
 LEAST_COARSE = 0.93  # correlation before the fine alignment
 DOUBTFUL, LEAST_DETAIL = 0.9, 0.95  # correlation after it: below the first certainly different
@@ -38,7 +39,7 @@ class NearPairs:
     mirrored: NDArray[np.bool_]
 
 
-def near_duplicates(looks: Looks, vectors: NDArray[np.float32]) -> NearPairs:
+def near_duplicates(looks: Looks, vectors: NDArray[np.float32], progress: Progress = SILENT) -> NearPairs:
     """Which of n pictures are nearly the same: resized, cropped by a tenth, saved again, lighter, darker, mirrored.
 
     Candidates are the nearest by features and by the hashes of their prints; each is verified by aligning the two
@@ -53,6 +54,7 @@ def near_duplicates(looks: Looks, vectors: NDArray[np.float32]) -> NearPairs:
     Args:
         looks: of n pictures.
         vectors: their features float32 [n, d].
+        progress: shows how far it is.
 
     Limits: rotated pictures, and those cropped by more than about a seventh of a side, are not found. Of a picture with
     more than a few twins not all pairs are reported, but chains of pairs join them. Pairs that would join more than 8
@@ -62,8 +64,8 @@ def near_duplicates(looks: Looks, vectors: NDArray[np.float32]) -> NearPairs:
     """
     rows = _with_detail(looks.prints)
     units, hashes = _reduced(vectors, rows), perceptual_hashes(looks.prints)[rows]
-    pairs = candidates(units, hashes, hashes ^ MIRROR)
-    aligned = align(looks.prints, pairs, LEAST_COARSE, rows)
+    pairs = candidates(units, hashes, hashes ^ MIRROR, progress)
+    aligned = align(looks.prints, pairs, LEAST_COARSE, rows, progress)
     close = np.flatnonzero(aligned.detail >= LEAST_DETAIL)
     least = threshold(aligned.detail, pairs)
     found = close[(aligned.detail[close] >= least) | (_cosines(units, pairs[close]) >= LEAST_COSINE)]

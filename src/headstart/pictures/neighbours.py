@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.parallel import core_count
+from headstart.progress import SILENT, Progress
 
 Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
@@ -24,7 +25,7 @@ ORDERS, REACH = 48, 8  # of the hashes, and how far a row looks to either side i
 NOTHING = np.int64(2**62)  # in place of a neighbour
 
 
-def candidates(units: NDArray[np.float32], hashes: Hashes, mirrored: Hashes) -> Numbers:
+def candidates(units: NDArray[np.float32], hashes: Hashes, mirrored: Hashes, progress: Progress = SILENT) -> Numbers:
     """Pairs of n rows that are worth a closer look, int [m, 2], in ascending order, the lower row first.
 
     The `NEAREST` of each row by cosine, by hash, and by the hash of one and the mirrored one of the other. Up to
@@ -35,10 +36,11 @@ def candidates(units: NDArray[np.float32], hashes: Hashes, mirrored: Hashes) -> 
         units: float32 [n, c], of length one, or zero.
         hashes: uint64 [n].
         mirrored: uint64 [n], the hashes of the mirror images.
+        progress: shows how far it is.
     """
     n = len(units)
     find = _all_compared if n <= ALL_COMPARED else _indexed
-    numbers = np.concatenate([np.empty(0, np.int64), *find(units, hashes, mirrored)])
+    numbers = np.concatenate([np.empty(0, np.int64), *find(units, hashes, mirrored, progress)])
     numbers.sort()
     numbers = numbers[np.concatenate([[True], numbers[1:] != numbers[:-1]])[: len(numbers)]]
     pairs = np.empty((len(numbers), 2), np.int64)
@@ -57,7 +59,9 @@ def _numbers(first: Numbers, second: Numbers, n: int) -> Numbers:
     return np.minimum(first, second) * n + np.maximum(first, second)
 
 
-def _all_compared(units: NDArray[np.float32], hashes: Hashes, mirrored: Hashes) -> Iterator[Numbers]:
+def _all_compared(
+    units: NDArray[np.float32], hashes: Hashes, mirrored: Hashes, progress: Progress
+) -> Iterator[Numbers]:
     n = len(units)
 
     def of_block(block: slice) -> Numbers:
@@ -71,8 +75,11 @@ def _all_compared(units: NDArray[np.float32], hashes: Hashes, mirrored: Hashes) 
             found.append(_numbers(first + block.start, second, n))
         return np.concatenate(found)
 
-    with ThreadPoolExecutor(core_count()) as pool:
-        yield from pool.map(of_block, blocks(n, max(1, CELLS_AT_ONCE // max(n, 1))))
+    size = max(1, CELLS_AT_ONCE // max(n, 1))
+    with progress.stage("near duplicates: neighbours", n) as advance, ThreadPoolExecutor(core_count()) as pool:
+        for block, found in zip(blocks(n, size), pool.map(of_block, blocks(n, size)), strict=True):
+            advance(block.stop - block.start)
+            yield found
 
 
 def _nearest(distances: NDArray[Any], most: float) -> tuple[Numbers, Numbers]:
@@ -87,12 +94,12 @@ def _nearest(distances: NDArray[Any], most: float) -> tuple[Numbers, Numbers]:
     return row.astype(np.int64), column.astype(np.int64)
 
 
-def _indexed(units: NDArray[np.float32], hashes: Hashes, mirrored: Hashes) -> Iterator[Numbers]:
-    yield from _by_graph(units)
-    yield from _by_orders(hashes, mirrored)
+def _indexed(units: NDArray[np.float32], hashes: Hashes, mirrored: Hashes, progress: Progress) -> Iterator[Numbers]:
+    yield from _by_graph(units, progress)
+    yield from _by_orders(hashes, mirrored, progress)
 
 
-def _by_graph(units: NDArray[np.float32]) -> Iterator[Numbers]:
+def _by_graph(units: NDArray[np.float32], progress: Progress) -> Iterator[Numbers]:
     """The nearest of each row by cosine: a navigable graph proposes, the cosine of the rows themselves decides.
 
     Rows are put into the graph by one thread. With more of them the graph, and so a split, would be another one each
@@ -110,22 +117,26 @@ def _by_graph(units: NDArray[np.float32]) -> Iterator[Numbers]:
         expansion_search=EFFORT,
         enable_key_lookups=False,
     )
-    for block in blocks(n, ROWS_AT_ONCE):
-        graph.add(np.arange(block.start, block.stop), units[block], threads=1)
+    with progress.stage("near duplicates: index", n) as advance:
+        for block in blocks(n, ROWS_AT_ONCE):
+            graph.add(np.arange(block.start, block.stop), units[block], threads=1)
+            advance(block.stop - block.start)
     wanted = min(n, NEAREST + MORE)
-    for block in blocks(n, ROWS_AT_ONCE):
-        matches = graph.search(units[block], wanted, threads=core_count())
-        keys = np.atleast_2d(matches.keys).astype(np.int64)  # a single row's answer has one dimension less
-        counts = matches.counts if isinstance(matches, BatchMatches) else np.array([len(matches)])
-        there = np.arange(keys.shape[1]) < counts[:, None]
-        others, rows = np.where(there, keys, 0), np.arange(block.start, block.stop)
-        apart = -np.einsum("bkc,bc->bk", units[others], units[block])
-        apart[~there | (others == rows[:, None])] = 64
-        first, place = _nearest(apart, -LEAST_RELATED)
-        yield _numbers(rows[first], others[first, place], n)
+    with progress.stage("near duplicates: neighbours", n) as advance:
+        for block in blocks(n, ROWS_AT_ONCE):
+            matches = graph.search(units[block], wanted, threads=core_count())
+            keys = np.atleast_2d(matches.keys).astype(np.int64)  # a single row's answer has one dimension less
+            counts = matches.counts if isinstance(matches, BatchMatches) else np.array([len(matches)])
+            there = np.arange(keys.shape[1]) < counts[:, None]
+            others, rows = np.where(there, keys, 0), np.arange(block.start, block.stop)
+            apart = -np.einsum("bkc,bc->bk", units[others], units[block])
+            apart[~there | (others == rows[:, None])] = 64
+            first, place = _nearest(apart, -LEAST_RELATED)
+            advance(len(rows))
+            yield _numbers(rows[first], others[first, place], n)
 
 
-def _by_orders(hashes: Hashes, mirrored: Hashes) -> Iterator[Numbers]:
+def _by_orders(hashes: Hashes, mirrored: Hashes, progress: Progress) -> Iterator[Numbers]:
     """The nearest of each row by both hashes, as far as they stand side by side in one of several orders.
 
     The bits are shuffled, in a way that is drawn anew for each order, and the hashes sorted; those that differ in few
@@ -135,7 +146,7 @@ def _by_orders(hashes: Hashes, mirrored: Hashes) -> Iterator[Numbers]:
     n = len(hashes)
     tables = [np.full((n, NEAREST), NOTHING) for _ in range(2)]
     random = np.random.default_rng([*b"orders of hashes"])
-    with ThreadPoolExecutor(core_count()) as pool:
+    with progress.stage("near duplicates: hashes", ORDERS) as advance, ThreadPoolExecutor(core_count()) as pool:
         for _ in range(ORDERS):
             bits = random.permutation(64)
             shuffled = _shuffled(hashes, bits)
@@ -145,6 +156,7 @@ def _by_orders(hashes: Hashes, mirrored: Hashes) -> Iterator[Numbers]:
                 look = partial(_look_around, table, queries, placed, order)
                 for _done in pool.map(look, blocks(n, ROWS_AT_ONCE)):
                     pass  # what a thread raised is raised here
+            advance()
     for table in tables:
         for block in blocks(n, ROWS_AT_ONCE):
             row, place = np.nonzero(table[block] != NOTHING)

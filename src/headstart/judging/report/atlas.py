@@ -12,6 +12,7 @@ from headstart.judging.report import words
 from headstart.judging.report.record import Record, Row, Rows, is_right
 
 MOST_POINTS, MOST_PICTURES, STYLES = 2000, 300, 12
+MOST_WRONG = MOST_POINTS // 4  # shown before others: of very many pictures the mistakes alone would fill the map
 WIDTH, HEIGHT, MARGIN = 1000, 640, 24
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "plus")
 """The shape of a class is the remainder of its place by six, its colour that by eight, in the style sheet."""
@@ -30,10 +31,14 @@ class Style:
 
 @dataclass(frozen=True)
 class Atlas:
-    """The map: `shown` of `of` dots, the drawing, the legend, and what pointing at a dot needs."""
+    """The map: `shown` of `of` dots, the drawing, the legend, and what pointing at a dot needs.
+
+    `favours_mistakes`: whether more of the dots are mistakes than of the pictures.
+    """
 
     shown: int
     of: int
+    favours_mistakes: bool
     drawing: Markup
     legend: tuple[Style, ...]
     others: int
@@ -57,6 +62,7 @@ def find(record: Record) -> Atlas | None:
     return Atlas(
         shown=len(chosen),
         of=len(rows),
+        favours_mistakes=bool(wrong) and len(chosen) < len(rows),
         drawing=_drawing(chosen, places, styled, said),
         legend=tuple(_style(place, name, sizes[name]) for place, name in enumerate(styled)),
         others=len(ranked) - len(styled),
@@ -77,11 +83,13 @@ def _is_wrong(row: Row, said: dict[str, Row]) -> bool:
 
 
 def _chosen(rows: Rows, wrong: set[str]) -> tuple[Row, ...]:
-    """At most `MOST_POINTS` of `rows`: mistakes before others, and of those a random part, always the same."""
+    """At most `MOST_POINTS` of `rows`: `MOST_WRONG` mistakes and a random part of the rest, always the same."""
     if len(rows) <= MOST_POINTS:
         return tuple(rows)
     luck = np.random.default_rng([0, *b"report map"]).random(len(rows))
-    rank = np.array([row["path"] in wrong for row in rows]) * 2.0 + luck
+    mistakes = np.flatnonzero([row["path"] in wrong for row in rows])
+    rank = luck.copy()
+    rank[mistakes[np.argsort(-luck[mistakes], kind="stable")[:MOST_WRONG]]] += 1
     return tuple(rows[np.sort(np.argsort(-rank, kind="stable")[:MOST_POINTS])])
 
 
