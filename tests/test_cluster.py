@@ -403,6 +403,7 @@ def free_port():
 def test_a_cluster_that_runs_is_joined_from_outside(place, photos, tmp_path, cache):
     client = free_port()
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # as docs/how-to/cluster.md has it, and why
     ports = [
         f"--port={free_port()}",
         f"--ray-client-server-port={client}",
@@ -440,3 +441,14 @@ def test_a_cluster_that_does_not_answer_is_said(headstart, photos):
     status, _, err = headstart("check", photos, "--on", f"ray://127.0.0.1:{free_port()}")
     assert status == 1
     assert "no Ray cluster answers" in err
+
+
+def test_a_head_that_cannot_start_its_end_is_told_what_helps(monkeypatch):
+    import ray
+
+    def failing(**_):
+        raise ConnectionAbortedError("Initialization failure from server: Starting Ray client server failed. See ...")
+
+    monkeypatch.setattr(ray, "init", failing)
+    with pytest.raises(HeadstartError, match="GRPC_ENABLE_FORK_SUPPORT=0"), joined("ray://127.0.0.1:10001"):
+        pass

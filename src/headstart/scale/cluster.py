@@ -102,6 +102,12 @@ def _where(on: str) -> dict[str, Any]:
 def _refused(on: str, error: Exception) -> str:
     if on == LOCAL:
         return f"Ray cannot be started here: {error}"
+    if "Starting Ray client server failed" in str(error):  # github.com/ray-project/ray/issues/63202
+        return (
+            f"the Ray cluster at {on} could not start its end of the connection, as happens where its head was started "
+            "without GRPC_ENABLE_FORK_SUPPORT=0 in its environment. Try again, or start the head with it. See "
+            "docs/how-to/cluster.md."
+        )
     return (
         f"no Ray cluster answers at {on} ({error}). Is its head started there, with this Ray and this Python, and the "
         "client's port (10001 unless chosen) open? Where it asks for a token, set RAY_AUTH_MODE=token and "
