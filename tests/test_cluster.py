@@ -30,6 +30,7 @@ from headstart.progress import Progress
 from headstart.workflow import train
 
 from . import tiny
+from .torchrun import TORCHRUN
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own
@@ -355,8 +356,7 @@ def test_two_workers_fine_tune_as_torchrun_does(cluster, tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.format(epochs=3))
     words = ["train", str(photos), "--recipe", str(recipe), "-o", str(tmp_path / "torchrun")]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
-    subprocess.run([*torchrun, "headstart", *words], capture_output=True, check=True, timeout=300)
+    subprocess.run([*TORCHRUN, "headstart", *words], capture_output=True, check=True, timeout=300)
     heard = Heard()
     run = train(photos, tmp_path / "ray", TrainOptions(recipe=str(recipe)), heard, site=site_of(cluster))
     assert run.tuning.facts["processes"] == 2

@@ -22,6 +22,7 @@ from headstart.learning import loop
 from headstart.progress import Progress
 from headstart.workflow import train
 from tests.tiny import class_folders
+from tests.torchrun import TORCHRUN
 
 RECIPE = """
 base = "{base}"
@@ -214,8 +215,7 @@ def test_going_on_with_other_settings_is_refused(pictures, tmp_path, monkeypatch
 def test_two_processes_train_what_one_trains(pictures, tmp_path):
     chosen = recipe(tmp_path, "all", extra='guard = false\nstart = "new"\nbatch_norm = "frozen"\n')
     words = ["train", pictures, "--recipe", chosen, "-o"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
-    together = [*torchrun, "headstart", *map(str, words), str(tmp_path / "two")]
+    together = [*TORCHRUN, "headstart", *map(str, words), str(tmp_path / "two")]
     done = subprocess.run(together, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("held out: accuracy") == 1
